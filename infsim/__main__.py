@@ -1,0 +1,6 @@
+"""``python -m infsim``."""
+
+from infsim.cli.main import main
+
+if __name__ == "__main__":
+    main()

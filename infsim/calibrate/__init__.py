@@ -1,0 +1,1 @@
+"""Where costs come from: measurements and fits."""

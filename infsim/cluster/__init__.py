@@ -1,0 +1,1 @@
+"""What serves: devices, nodes, links, topologies, availability."""

@@ -1,0 +1,1 @@
+"""What it costs: latency, memory, energy, carbon, accuracy."""

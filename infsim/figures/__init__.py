@@ -1,0 +1,1 @@
+"""What it looks like: one function, one figure."""

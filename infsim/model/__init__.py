@@ -1,0 +1,1 @@
+"""What is served: architectures, operator graphs, compression formats, the catalogue."""

@@ -1,0 +1,1 @@
+"""Who decides: what a policy sees and answers, and the policies that ship."""

@@ -1,0 +1,1 @@
+"""Where a request is served, and whether its answer is good enough."""

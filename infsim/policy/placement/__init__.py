@@ -1,0 +1,1 @@
+"""Which operators go to which node."""

@@ -1,0 +1,1 @@
+"""What happens to work that was lost."""

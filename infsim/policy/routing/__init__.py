@@ -1,0 +1,1 @@
+"""Which replica or path serves a request."""

@@ -1,0 +1,1 @@
+"""What happened: records, metrics, statistics, tables, export."""

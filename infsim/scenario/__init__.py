@@ -1,0 +1,1 @@
+"""One experiment: the scenario language and the objects it describes."""

@@ -1,0 +1,1 @@
+"""Many experiments: replications and comparisons."""

@@ -1,0 +1,1 @@
+"""Conformance kits for policies, a user's own included."""

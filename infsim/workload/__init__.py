@@ -1,0 +1,1 @@
+"""What is asked: requests, traces, arrivals, lengths, sessions."""
