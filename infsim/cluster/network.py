@@ -1,0 +1,226 @@
+"""The network: delay and bandwidth between every two endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from infsim.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+Pair = tuple[str, str]
+
+
+class Network:
+    """One-way delays and bandwidths between endpoints (nodes, then clients).
+
+    Attributes
+    ----------
+    delay_s : float64 (E, E)
+        One-way propagation delay in seconds, from row to column; zero diagonal.
+    bandwidth : float64 (E, E)
+        Bytes per second of the path, ``inf`` for no limit; infinite diagonal.
+
+    Raises
+    ------
+    InputError
+        If the matrices are not square, of different sizes, or hold impossible values.
+    """
+
+    def __init__(self, delay_s: ArrayLike, bandwidth: ArrayLike) -> None:
+        self.delay_s: NDArray[np.float64] = np.array(delay_s, dtype=np.float64)
+        self.bandwidth: NDArray[np.float64] = np.array(bandwidth, dtype=np.float64)
+        shape = self.delay_s.shape
+        if len(shape) != 2 or shape[0] != shape[1] or self.bandwidth.shape != shape:
+            raise InputError(
+                "network matrices must be square and of one size, got"
+                f" {shape} for delay and {self.bandwidth.shape} for bandwidth"
+            )
+        np.fill_diagonal(self.delay_s, 0.0)
+        np.fill_diagonal(self.bandwidth, inf)
+        _require(self.delay_s, (self.delay_s >= 0) & np.isfinite(self.delay_s), "delay", "s")
+        _require(self.bandwidth, self.bandwidth > 0, "bandwidth", "bytes/s")
+        self.delay_s.setflags(write=False)
+        self.bandwidth.setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.delay_s)
+
+    def attach(self, endpoint: int, host: int) -> Network:
+        """Return a network in which ``endpoint`` sits at ``host``.
+
+        They are zero seconds apart, and to everyone else they are equally far.
+        """
+        delay, bandwidth = self.delay_s.copy(), self.bandwidth.copy()
+        for matrix, between in ((delay, 0.0), (bandwidth, inf)):
+            matrix[endpoint, :] = matrix[host, :]
+            matrix[:, endpoint] = matrix[:, host]
+            matrix[endpoint, host] = matrix[host, endpoint] = between
+        return Network(delay, bandwidth)
+
+    @classmethod
+    def full_mesh(cls, endpoints: int, delay_s: float = 0.0, bandwidth: float = inf) -> Network:
+        """Return the network in which every two endpoints are equally far."""
+        shape = (endpoints, endpoints)
+        return cls(np.full(shape, delay_s), np.full(shape, bandwidth))
+
+    @classmethod
+    def from_regions(
+        cls,
+        regions: Sequence[str],
+        rtt_s: Mapping[Pair, float],
+        bandwidth: Mapping[Pair, float] | float = inf,
+        *,
+        local_rtt_s: float = 0.0,
+        local_bandwidth: float = inf,
+        jitter: float = 0.0,
+        rng: np.random.Generator | None = None,
+    ) -> Network:
+        """Build the network from a matrix between regions.
+
+        Parameters
+        ----------
+        regions : sequence of str
+            Region of each endpoint.
+        rtt_s : mapping of (str, str) to float
+            Round-trip time between two regions (half of it is the one-way delay). A pair given
+            in one order holds in both. A pair of a region with itself overrides
+            ``local_rtt_s``.
+        bandwidth : mapping of (str, str) to float, or float
+            Bytes per second between regions.
+        local_rtt_s, local_bandwidth : float
+            Within a region, between different endpoints.
+        jitter : float
+            Spread of the endpoints: each pair's delay is multiplied by a factor drawn
+            uniformly from ``[1 - jitter, 1 + jitter]``, the same in both directions.
+        rng : numpy.random.Generator
+            Needed if ``jitter`` is not 0.
+
+        Raises
+        ------
+        InputError
+            If a pair of regions is missing, or one is misspelt.
+        """
+        names = sorted(set(regions))
+        rtt = _region_matrix(names, rtt_s, local_rtt_s, "RTT")
+        if isinstance(bandwidth, Mapping):
+            between = _region_matrix(names, bandwidth, local_bandwidth, "bandwidth")
+        else:
+            between = np.full(rtt.shape, float(bandwidth))
+            np.fill_diagonal(between, local_bandwidth)
+        index = np.array([names.index(region) for region in regions])
+        grid = np.ix_(index, index)
+        delay = rtt[grid] / 2
+        if jitter:
+            if not 0 < jitter <= 1 or rng is None:
+                raise InputError(f"network jitter must be in [0, 1] with an rng, got {jitter!r}")
+            factor = np.triu(rng.uniform(1 - jitter, 1 + jitter, delay.shape), 1)
+            delay = delay * (factor + factor.T)
+        return cls(delay, between[grid])
+
+    @classmethod
+    def from_topology(cls, links: nx.Graph[Any], endpoints: Sequence[Hashable]) -> Network:
+        """Build the network from explicit links.
+
+        Messages take the path of least delay; its bandwidth is that of its narrowest link.
+
+        Parameters
+        ----------
+        links : networkx.Graph or DiGraph
+            Edges have ``delay_s`` (one way, default 0) and ``bandwidth`` (bytes/s, default
+            ``inf``). Vertices that are not endpoints are routers.
+        endpoints : sequence
+            Vertices of the nodes and clients, in order. Two endpoints may share a vertex.
+
+        Raises
+        ------
+        InputError
+            If an endpoint is not in the graph or cannot be reached; names the parts.
+        """
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import dijkstra
+
+        _require_connected(links, endpoints)
+        vertices = list(links)
+        index = {vertex: i for i, vertex in enumerate(vertices)}
+        directed = links.to_directed()
+        rows = [index[u] for u, _ in directed.edges]
+        columns = [index[v] for _, v in directed.edges]
+        delays = [float(data.get("delay_s", 0.0)) for *_, data in directed.edges(data=True)]
+        for (u, v), delay in zip(directed.edges, delays, strict=True):
+            if not 0 <= delay < inf:
+                raise InputError(f"link {u} - {v}: delay must not be negative, got {delay!r} s")
+        shape = (len(vertices), len(vertices))
+        sources = np.array([index[endpoint] for endpoint in endpoints])
+        distance, before = dijkstra(
+            csr_array((delays, (rows, columns)), shape=shape),
+            indices=sources,
+            return_predecessors=True,
+        )
+        link = np.full(shape, inf)
+        for (u, v), data in directed.edges.items():
+            link[index[u], index[v]] = data.get("bandwidth", inf)
+        return cls(distance[:, sources], _narrowest(before, link, sources))
+
+
+def _narrowest(
+    before: NDArray[np.int32], link: NDArray[np.float64], sources: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Narrowest link on each shortest path, walking all paths backwards at once."""
+    count = len(sources)
+    row = np.repeat(np.arange(count), count)
+    vertex = np.tile(sources, count)
+    narrowest = np.full(count * count, inf)
+    while True:
+        previous = before[row, vertex]
+        walking = previous >= 0
+        if not walking.any():
+            return narrowest.reshape(count, count)
+        step = link[previous[walking], vertex[walking]]
+        narrowest[walking] = np.minimum(narrowest[walking], step)
+        vertex = np.where(walking, previous, vertex)
+
+
+def _require_connected(links: nx.Graph[Any], endpoints: Sequence[Hashable]) -> None:
+    import networkx as nx
+
+    for endpoint in endpoints:
+        if endpoint not in links:
+            hint = did_you_mean(str(endpoint), map(str, links))
+            raise InputError(f"the network topology has no vertex {str(endpoint)!r}{hint}")
+    wanted = set(endpoints)
+    components = nx.strongly_connected_components(links.to_directed())
+    parts = [sorted(map(str, part & wanted)) for part in components if part & wanted]
+    if len(parts) > 1:
+        shown = " | ".join(", ".join(part) for part in sorted(parts))
+        raise InputError(f"the network is disconnected: it falls into {len(parts)} parts: {shown}")
+
+
+def _region_matrix(
+    names: Sequence[str], values: Mapping[Pair, float], local: float, what: str
+) -> NDArray[np.float64]:
+    matrix = np.full((len(names), len(names)), local, dtype=np.float64)
+    for i, first in enumerate(names):
+        for j, second in enumerate(names):
+            value = values.get((first, second), values.get((second, first)))
+            if value is not None:
+                matrix[i, j] = value
+            elif i != j:
+                known = {name for pair in values for name in pair}
+                hint = "".join(did_you_mean(n, known) for n in (first, second) if n not in known)
+                raise InputError(f"no {what} between the regions {first!r} and {second!r}{hint}")
+    return matrix
+
+
+def _require(matrix: NDArray[np.float64], valid: NDArray[np.bool_], what: str, unit: str) -> None:
+    if not valid.all():
+        row, column = np.argwhere(~valid)[0]
+        raise InputError(
+            f"network {what} from endpoint {row} to {column} is {matrix[row, column]!r} {unit}"
+        )

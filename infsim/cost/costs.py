@@ -1,0 +1,173 @@
+"""What things cost on a given cluster: one object per scenario that everybody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from infsim.cluster.cluster import Cluster
+from infsim.cluster.node import Node
+from infsim.cost.interface import StepCost
+from infsim.cost.memory import activation_bytes, kv_bytes_per_token, weight_bytes
+from infsim.cost.roofline import RooflineStepCost
+from infsim.errors import InputError
+from infsim.model.deployment import Deployment
+from infsim.model.formats import Format
+from infsim.model.graph import Operator, OperatorGraph
+
+
+class HostedSpan(Protocol):
+    """Operators on a node, as a plan's stages say it."""
+
+    @property
+    def node(self) -> int: ...
+    @property
+    def operators(self) -> tuple[int, ...]: ...
+
+
+class Costs:
+    """Time and memory of deployments on the nodes of a cluster.
+
+    Equal nodes share their step costs. The memory that earlier plans have taken is known to
+    the object that `reserve` returns.
+
+    Parameters
+    ----------
+    cluster : Cluster
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self._kind = _kinds(cluster.nodes)
+        self._steps: dict[tuple[int, Format, OperatorGraph, tuple[int, ...]], StepCost] = {}
+        self._reserved = [0] * len(cluster.nodes)
+
+    # --- time
+
+    def step(self, node: int, deployment: Deployment, operators: Sequence[int]) -> StepCost:
+        """Return the time of iterations of these operators on a node."""
+        key = (self._kind[node], deployment.format, deployment.model.graph, tuple(operators))
+        cost = self._steps.get(key)
+        if cost is None:
+            span = self._span(deployment, operators)
+            cost = RooflineStepCost(self.cluster.nodes[node], deployment.format, span)
+            self._steps[key] = cost
+        return cost
+
+    def step_costs(self) -> tuple[StepCost, ...]:
+        """All step costs made so far, for the manifest."""
+        return tuple(self._steps.values())
+
+    def load_s(self, node: int, size_bytes: float) -> float:
+        """Seconds in which a node that came back loads so many bytes of weights."""
+        return size_bytes / self.cluster.nodes[node].load_bytes_per_s
+
+    # --- memory
+
+    def weight_bytes(self, deployment: Deployment, operators: Sequence[int]) -> int:
+        """Bytes of the weights of these operators."""
+        return weight_bytes(self._span(deployment, operators), deployment.format)
+
+    def kv_bytes_per_token(self, deployment: Deployment, operators: Sequence[int]) -> int:
+        """Bytes that one token adds to the KV caches of these operators."""
+        return kv_bytes_per_token(self._span(deployment, operators), deployment.format)
+
+    def kv_capacity_bytes(self, node: int) -> int:
+        """Memory of a node for KV cache and weights together."""
+        member = self.cluster.nodes[node]
+        return int(member.device.memory_bytes * member.memory_fraction * member.count)
+
+    def free_bytes(self, node: int) -> int:
+        """What `reserve` has left of the memory of a node."""
+        return self.kv_capacity_bytes(node) - self._reserved[node]
+
+    def reserve(self, deployment: Deployment, stages: Iterable[HostedSpan]) -> Costs:
+        """Return the costs of a cluster whose memory already holds the weights of a plan.
+
+        Raises
+        ------
+        InputError
+            If a node would hold more than its memory; says by how much.
+        """
+        left = Costs(self.cluster)
+        left._steps = self._steps
+        left._reserved = list(self._reserved)
+        for stage in stages:
+            left._reserved[stage.node] += self.weight_bytes(deployment, stage.operators)
+            missing = -left.free_bytes(stage.node)
+            if missing > 0:
+                raise InputError(
+                    f"node {self.cluster.nodes[stage.node].name!r} lacks"
+                    f" {missing / 2**30:.2f} GiB for the weights of {deployment.name!r}"
+                )
+        return left
+
+    def layer_capacity(self, node: int, deployment: Deployment, tokens: float | None = None) -> int:
+        """How many operators of a chain fit on a node, wherever in the chain they are.
+
+        Parameters
+        ----------
+        node : int
+        deployment : Deployment
+        tokens : float or None
+            Tokens whose KV cache must fit beside the weights; by default those of one
+            sequence (``demand_tokens``, else ``expected_context``).
+        """
+        if tokens is None:
+            tokens = deployment.demand_tokens or deployment.expected_context
+        operators = deployment.model.graph.operators
+        needs = [
+            weight_bytes([op], deployment.format)
+            + kv_bytes_per_token([op], deployment.format) * tokens
+            for op in operators
+        ]
+        free = self.free_bytes(node)
+        if sum(needs) <= free:
+            return len(needs)
+        return _widest_window(needs, free)
+
+    # --- transfers
+
+    def activation_bytes(
+        self, deployment: Deployment, source: int, target: int | None = None
+    ) -> int:
+        """Bytes per token that operator ``source`` sends on (to ``target``, if it is named)."""
+        graph = deployment.model.graph
+        values = graph.operators[source].output_values
+        if target is not None:
+            values = next(v for s, t, v in graph.edges if (s, t) == (source, target))
+        return activation_bytes(values, deployment.format)
+
+    def _span(self, deployment: Deployment, operators: Sequence[int]) -> tuple[Operator, ...]:
+        graph = deployment.model.graph
+        return tuple(graph.operators[i] for i in operators)
+
+
+def _widest_window(needs: Sequence[float], free: float) -> int:
+    """Largest k such that every k consecutive needs together are at most ``free``."""
+    for count in range(len(needs), 0, -1):
+        total = sum(needs[:count])
+        largest = total
+        for i in range(count, len(needs)):
+            total += needs[i] - needs[i - count]
+            largest = max(largest, total)
+        if largest <= free:
+            return count
+    return 0
+
+
+def _kinds(nodes: Sequence[Node]) -> list[int]:
+    """Number nodes so that those of equal speed have the same number."""
+    seen: list[tuple[object, ...]] = []
+    kinds = []
+    for node in nodes:
+        speed = (
+            node.device,
+            node.count,
+            node.interconnect_bytes_per_s,
+            node.interconnect_latency_s,
+        )
+        if speed not in seen:
+            seen.append(speed)
+        kinds.append(seen.index(speed))
+    return kinds

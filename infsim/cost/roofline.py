@@ -1,0 +1,161 @@
+"""The roofline: time of an iteration from the peaks of the device, where nothing was measured.
+
+An operator cannot be faster than its arithmetic at the device's peak rate, nor than its bytes
+at the memory's peak bandwidth (Williams, Waterman, Patterson: Roofline, CACM 2009). Both peaks
+are scaled by the share that real kernels reach, and launching costs a constant time per
+iteration and per operator.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import inf
+
+from infsim.cluster.device import Device
+from infsim.cluster.node import Node
+from infsim.cost.interface import StepCost
+from infsim.model.formats import Format, compute_type
+from infsim.model.graph import Operator
+
+
+@dataclass(frozen=True, slots=True)
+class _Linear:
+    """Seconds of the linear parts of one kind of operator: ``max(t * a, w(t) + t * b)``."""
+
+    count: int
+    arithmetic_s: float  # per token
+    weights_s: float  # per iteration
+    expert_weights_s: float  # per iteration, if all experts are used
+    expert_idle: float  # probability that a token does not use a given expert
+    traffic_s: float  # per token
+
+    def time_s(self, tokens: int) -> float:
+        weights_s = self.weights_s
+        if self.expert_weights_s:
+            weights_s += self.expert_weights_s * (1.0 - self.expert_idle**tokens)
+        return self.count * max(tokens * self.arithmetic_s, weights_s + tokens * self.traffic_s)
+
+
+class RooflineStepCost(StepCost):
+    """Time of an iteration by the roofline.
+
+    Tensor parallelism over the devices of the node divides arithmetic and bytes evenly, and
+    adds two ring all-reduces of the activations per layer (one for an operator without
+    attention): ``latency + 2 (n - 1) / n * bytes / bandwidth`` each.
+
+    A mixture of experts reads the weights of the experts that some token of the iteration
+    uses; tokens are taken to be routed independently and evenly.
+
+    Parameters
+    ----------
+    node : Node
+    form : Format
+    operators : sequence of Operator
+        The span, all computed in one iteration.
+    """
+
+    calibrated = False
+
+    def __init__(self, node: Node, form: Format, operators: Sequence[Operator]) -> None:
+        self.source = f"roofline of {node.device.name} ({node.device.source})"
+        self.extrapolated = 0
+        rates = _Rates(node, form)
+        kinds = Counter(replace(op, name="", extra_parameters=0) for op in operators)
+        self._linear = tuple(rates.linear(op, count) for op, count in kinds.items())
+        self._prefill = tuple(
+            (count * op.attention_dim * rates.pair_s, count * op.kv_values_per_token * rates.kv_s)
+            for op, count in kinds.items()
+            if op.attention_dim or op.kv_values_per_token
+        )
+        self._decode_slope_s = sum(max(pair_s, kv_s) for pair_s, kv_s in self._prefill)
+        self._heads = tuple(rates.head(op, count) for op, count in kinds.items() if op.head_macs)
+        reductions = sum((2 if op.attention_dim else 1) * count for op, count in kinds.items())
+        values = sum(
+            (2 if op.attention_dim else 1) * count * op.output_values for op, count in kinds.items()
+        )
+        self._overhead_s = (
+            node.device.overhead_s
+            + len(operators) * node.device.layer_overhead_s
+            + reductions * rates.reduce_latency_s
+        )
+        self._reduce_s = values * rates.reduce_value_s
+        self._decode_base_s: dict[int, float] = {}
+
+    def step_s(
+        self,
+        prefill_tokens: int,
+        prefill_pairs: float,
+        prefill_context: float,
+        decode_sequences: int,
+        decode_context: float,
+        sequences: int,
+    ) -> float:
+        time_s = self._base_s(prefill_tokens + decode_sequences, sequences)
+        time_s += self._decode_slope_s * decode_context
+        if prefill_tokens:
+            for pair_s, kv_s in self._prefill:
+                time_s += max(pair_s * prefill_pairs, kv_s * prefill_context)
+        return time_s
+
+    def decode_line(
+        self,
+        sequences: int,
+        context: float,  # noqa: ARG002 - one line holds for every context
+    ) -> tuple[float, float, float]:
+        base_s = self._decode_base_s.get(sequences)
+        if base_s is None:
+            base_s = self._decode_base_s[sequences] = self._base_s(sequences, sequences)
+        return base_s, self._decode_slope_s, inf
+
+    def _base_s(self, tokens: int, sequences: int) -> float:
+        """Everything but attention."""
+        time_s = self._overhead_s + self._reduce_s * tokens
+        for linear in self._linear:
+            time_s += linear.time_s(tokens)
+        if sequences:
+            for arithmetic_s, weights_s in self._heads:
+                time_s += max(sequences * arithmetic_s, weights_s)
+        return time_s
+
+
+class _Rates:
+    """Seconds per unit of work of a format on the devices of a node."""
+
+    def __init__(self, node: Node, form: Format) -> None:
+        device, count = node.device, node.count
+        bandwidth = device.bandwidth_bytes_per_s * device.bandwidth_efficiency * count
+        wide = "fp32" if form.compute == "fp32" else "bf16"
+        self._form = form
+        self._byte_s = 1 / bandwidth
+        self._skipped = form.density if form.pattern in device.sparse_patterns else 1.0
+        self._mac_s = 2 / (_peak(device, form.compute) * device.compute_efficiency * count)
+        # Attention and head stay in 16 bits where the linear parts are narrower.
+        self._wide_mac_s = 2 / (_peak(device, wide) * device.compute_efficiency * count)
+        self.pair_s = 2 * self._wide_mac_s  # per unit of attention_dim: scores and values
+        self.kv_s = form.kv_bits / 8 * self._byte_s
+        self.reduce_latency_s = node.interconnect_latency_s if count > 1 else 0.0
+        self.reduce_value_s = (
+            2 * (count - 1) / count * form.activation_bits / 8 / node.interconnect_bytes_per_s
+        )
+
+    def linear(self, op: Operator, count: int) -> _Linear:
+        weight_s = self._form.weight_bits / 8 * self._byte_s
+        value_s = self._form.activation_bits / 8 * self._byte_s
+        return _Linear(
+            count=count,
+            arithmetic_s=op.macs_per_token * self._skipped * self._mac_s,
+            weights_s=(op.parameters - op.expert_parameters) * weight_s,
+            expert_weights_s=op.expert_parameters * weight_s,
+            expert_idle=1 - op.active_experts / op.experts,
+            traffic_s=2 * op.output_values * value_s + op.kv_values_per_token * self.kv_s,
+        )
+
+    def head(self, op: Operator, count: int) -> tuple[float, float]:
+        weights_s = op.head_parameters * self._form.embedding_bits / 8 * self._byte_s
+        return count * op.head_macs * self._wide_mac_s, count * weights_s
+
+
+def _peak(device: Device, compute: str) -> float:
+    return device.peak_flops[compute_type(compute, frozenset(device.peak_flops))]
