@@ -1,0 +1,93 @@
+"""What every trace must satisfy, whatever its format: checked here, once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infsim.errors import InputError, Where
+from infsim.workload.blocks import block, with_prefixes
+from infsim.workload.requests import Requests
+
+LEAST = {
+    "arrival_s": 0,
+    "input_tokens": 1,
+    "output_tokens": 1,
+    "client": 0,
+    "session_id": -1,
+    "sample_id": -1,
+}
+"""Smallest value of each column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A block of a trace as a format reads it.
+
+    Attributes
+    ----------
+    path : str
+        The file, for messages.
+    lines : sequence of int
+        Line of each row in the file, from 1.
+    columns : dict
+        Arrays by name of the column of `Requests`.
+    names : mapping
+        What the file calls these columns.
+    prefixes : (int64 (n,), int64 (m,), int) or None
+        Number of prefix hashes of each row, all hashes, tokens of a hashed block.
+    """
+
+    path: str
+    lines: Sequence[int]
+    columns: dict[str, NDArray[Any]]
+    names: Mapping[str, str]
+    prefixes: tuple[NDArray[np.int64], NDArray[np.int64], int] | None = None
+
+
+def checked(blocks: Iterable[Rows]) -> Iterator[Requests]:
+    """Check blocks of rows and make requests of them.
+
+    Raises
+    ------
+    InputError
+        With file and line, if a row is out of order or has an impossible value.
+    """
+    previous_s = -np.inf
+    for rows in blocks:
+        _check_order(rows, previous_s)
+        _check_values(rows)
+        arrival_s = rows.columns.pop("arrival_s")
+        previous_s = float(arrival_s[-1])
+        requests = block(arrival_s, **rows.columns)
+        yield with_prefixes(requests, *rows.prefixes) if rows.prefixes else requests
+
+
+def _check_values(rows: Rows) -> None:
+    for name, least in LEAST.items():
+        values = rows.columns.get(name)
+        if values is None:
+            continue
+        bad = np.flatnonzero(values < least)
+        if len(bad):
+            raise InputError(
+                f"{rows.names[name]} is {values[bad[0]]}, must be at least {least}",
+                where=Where(rows.path, rows.lines[bad[0]]),
+            )
+
+
+def _check_order(rows: Rows, previous_s: float) -> None:
+    arrival_s = rows.columns["arrival_s"]
+    bad = np.flatnonzero(np.diff(arrival_s, prepend=previous_s) < 0)
+    if len(bad):
+        first = int(bad[0])
+        before = previous_s if first == 0 else arrival_s[first - 1]
+        raise InputError(
+            f"{rows.names['arrival_s']} is not sorted: {arrival_s[first]} s after {before} s",
+            where=Where(rows.path, rows.lines[first]),
+            hint="sort the file by arrival",
+        )

@@ -1,0 +1,101 @@
+"""Text files that may be compressed, damaged or absent, opened with errors that say where."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, TextIO, cast
+
+from infsim.errors import InputError, Where, did_you_mean
+
+_GZIP = b"\x1f\x8b"
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[TextIO]:
+    """Open a UTF-8 text file, gzip or not, and translate what goes wrong while it is read.
+
+    Raises
+    ------
+    InputError
+        If the file is absent, unreadable, not UTF-8, or a damaged gzip file.
+    """
+    try:
+        with (
+            _open_bytes(path) as raw,
+            io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text,
+        ):
+            yield text
+    except FileNotFoundError:
+        raise InputError(f"no such file: {path}{_neighbours(path)}") from None
+    except UnicodeDecodeError:
+        line, byte = _undecodable(path)
+        raise InputError(f"byte 0x{byte:02x} is not UTF-8", where=Where(str(path), line)) from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"damaged gzip file: {error}", where=Where(str(path))) from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def first_line(path: Path) -> str:
+    """Return the first line that is not blank, without its line end.
+
+    Raises
+    ------
+    InputError
+        As `open_text`, and if there is no such line.
+    """
+    with open_text(path) as text:
+        for line in text:
+            if line.strip():
+                return line.rstrip("\r\n")
+    raise InputError("the file is empty", where=Where(str(path)))
+
+
+@contextmanager
+def hint_if_cut(path: Path) -> Iterator[None]:
+    """Say so if an error is in the last line of a file and the file ends in the middle of it."""
+    try:
+        yield
+    except InputError as error:
+        if error.hint or error.where is None or error.where.line != _unfinished_line(path):
+            raise
+        hint = "the file ends in the middle of this row"
+        raise InputError(error.message, where=error.where, hint=hint) from None
+
+
+def _unfinished_line(path: Path) -> int | None:
+    """Return the number of the last line if it has no line end; only errors read the file again."""
+    number, line = 0, "\n"
+    with open_text(path) as text:
+        for number, line in enumerate(text, start=1):  # noqa: B007 - the last ones are wanted
+            pass
+    return None if line.endswith(("\n", "\r")) else number
+
+
+def _open_bytes(path: Path) -> BinaryIO:
+    raw = path.open("rb")
+    magic = raw.read(2)
+    raw.seek(0)
+    # the contents decide, not the name: downloads are renamed often enough
+    return cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if magic == _GZIP else raw
+
+
+def _neighbours(path: Path) -> str:
+    folder = path.parent
+    return did_you_mean(path.name, (f.name for f in folder.iterdir())) if folder.is_dir() else ""
+
+
+def _undecodable(path: Path) -> tuple[int, int]:
+    """Line and value of the first byte that is not UTF-8; read again, as only errors need it."""
+    with _open_bytes(path) as raw:
+        for number, line in enumerate(raw, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                return number, line[error.start]
+    raise AssertionError("the file has changed while it was read")

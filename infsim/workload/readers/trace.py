@@ -1,0 +1,106 @@
+"""Traces as workloads: the format is found from the first line, then read in blocks."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from infsim.errors import InputError, did_you_mean
+from infsim.rng import Streams
+from infsim.workload.blocks import BLOCK
+from infsim.workload.readers.checks import Rows, checked
+from infsim.workload.readers.formats import AZURE_HEADER, read_azure, read_csv
+from infsim.workload.readers.mooncake import read_mooncake
+from infsim.workload.readers.text import first_line
+from infsim.workload.requests import Requests
+
+Reader = Callable[[Path, int], Iterator[Rows]]
+
+FORMATS: dict[str, Reader] = {"azure": read_azure, "mooncake": read_mooncake, "csv": read_csv}
+"""Readers by name: ``reader(path, block)`` yields rows in blocks, not yet checked."""
+
+
+@dataclass(frozen=True)
+class TraceFile:
+    """The requests of a trace file; reading needs the memory of one block.
+
+    Attributes
+    ----------
+    path : Path
+        The file; it may be compressed with gzip.
+    reader : callable
+        One of `FORMATS`.
+    block : int
+        Requests of a block.
+    """
+
+    path: Path
+    reader: Reader = field(repr=False)
+    block: int = BLOCK
+
+    def blocks(self, streams: Streams) -> Iterator[Requests]:
+        """Yield the requests in blocks; nothing is drawn at random.
+
+        Raises
+        ------
+        InputError
+            With file, line and value, at the first row that is damaged or impossible.
+        """
+        del streams
+        return checked(self.reader(self.path, self.block))
+
+
+def open_trace(
+    path: Path,
+    format: str = "auto",  # noqa: A002 - the word of the scenario
+    *,
+    columns: Mapping[str, str] | None = None,
+    time_unit_s: float = 1.0,
+    clients: Sequence[str] = (),
+) -> TraceFile:
+    """Open a trace file; its rows are read and checked when they are asked for.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    format : str
+        One of `FORMATS`, or ``auto``.
+    columns, time_unit_s, clients
+        For plain CSV, see `infsim.workload.readers.formats.read_csv`.
+
+    Raises
+    ------
+    InputError
+        If the file is absent or empty, or the format is unknown.
+    """
+    name = guess_format(path) if format == "auto" else format
+    if name not in FORMATS:
+        raise InputError(
+            f"unknown trace format {format!r}, known are auto, {', '.join(FORMATS)}"
+            + did_you_mean(format, FORMATS)
+        )
+    if name == "csv":
+        return TraceFile(
+            path,
+            partial(read_csv, columns=columns, time_unit_s=time_unit_s, clients=clients),
+        )
+    return TraceFile(path, FORMATS[name])
+
+
+def guess_format(path: Path) -> str:
+    """Return the name of the format that the first line of a file speaks of.
+
+    Raises
+    ------
+    InputError
+        If the file is absent, empty or not text.
+    """
+    line = first_line(path)
+    if line.lstrip().startswith("{"):
+        return "mooncake"
+    header = {name.strip() for name in next(csv.reader([line]), [])}
+    return "azure" if len(header.intersection(AZURE_HEADER)) >= 2 else "csv"
