@@ -84,6 +84,7 @@ class Metric:
 
 
 QUANTILES = (50, 90, 99)
+GAPS = {"itl_p50_s": 0.50, "itl_p99_s": 0.99}
 _LATENCIES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E", "queue": "queue time"}
 
 
@@ -212,6 +213,7 @@ def measure(
     objectives: Objectives | None = None,
     start_s: float = 0.0,
     prices: Floats | None = None,
+    single_stage: bool = False,
 ) -> dict[str, float]:
     """Return all `METRICS` of a run, measured from ``start_s`` to its end.
 
@@ -225,10 +227,13 @@ def measure(
         End of the warm-up.
     prices : (nodes,), optional
         Price per kWh of each node, NaN where there is none.
+    single_stage : bool
+        Whether every replica is one stage: only then do iterations tell the ITL.
     """
     window = Window(start_s, record.end_s)
     values = measure_requests(record, window, objectives or Objectives())
-    values |= measure_nodes(record, prices) | measure_gaps(record)
+    values |= measure_nodes(record, prices)
+    values |= measure_gaps(record) if single_stage else dict.fromkeys(GAPS, math.nan)
     return {name: values[name] for name in METRICS}
 
 
@@ -340,24 +345,22 @@ def measure_nodes(record: RunRecord, prices: Floats | None = None) -> dict[str, 
 
 
 def measure_gaps(record: RunRecord) -> dict[str, float]:
-    """Return quantiles of the inter-token latency, from the iterations that decoded.
+    """Return quantiles of the inter-token latency where every replica is one stage.
 
-    Every token is the gap of its iteration, a segment's iterations being equally long. That is
-    the ITL where a replica is one stage; where a token crosses several nodes (a pipeline) the
-    iterations of one do not tell it, and it is NaN.
+    The gap of a token is then the time of the iteration that made it; the iterations of a
+    segment count as equally long.
     """
     segments = record.segments
     decodes = segments["decode_sequences"] > 0
-    if not decodes.any() or (segments["stage"] > 0).any():
-        return {"itl_p50_s": math.nan, "itl_p99_s": math.nan}
+    if not decodes.any():
+        return dict.fromkeys(GAPS, math.nan)
     iterations = segments["iterations"][decodes]
     gaps = (segments["end_s"] - segments["start_s"])[decodes] / iterations
     weights = iterations * segments["decode_sequences"][decodes]
     order = np.argsort(gaps)
     share = np.cumsum(weights[order]) / weights.sum()
-    at = np.searchsorted(share, [0.50, 0.99])
-    p50, p99 = gaps[order][at].tolist()
-    return {"itl_p50_s": p50, "itl_p99_s": p99}
+    found = gaps[order][np.searchsorted(share, list(GAPS.values()))]
+    return dict(zip(GAPS, found.tolist(), strict=True))
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -197,28 +197,15 @@ def format_value(value: float, dimension: str | None = None, digits: int = 3) ->
     return format_quantity(value, dimension, digits)
 
 
-def format_estimate(
-    estimate: Estimate, dimension: str | None = None, like: float | None = None
-) -> str:
-    """Return ``12.3 ± 0.4 ms``, both parts in one unit and with as many places.
-
-    Parameters
-    ----------
-    estimate : Estimate
-        Without an interval only the value is shown.
-    dimension : str, optional
-        Of `infsim.units`.
-    like : float, optional
-        Take the unit and the places that suit this number, so that a row reads well.
-    """
-    if math.isnan(estimate.value):
-        return MISSING
-    shown = format_value(estimate.value if like is None else like, dimension)
+def format_estimate(estimate: Estimate, dimension: str | None = None) -> str:
+    """Return ``12.3 ± 0.4 ms``: both parts in the unit of the value, with as many places."""
+    shown = format_value(estimate.value, dimension)
+    if math.isnan(estimate.low):
+        return shown
     number, _, unit = shown.partition(" ")
     size = float(DIMENSIONS[dimension].units[unit]) if dimension and unit else 1.0
     places = len(number.partition(".")[2])
-    parts = [estimate.value] if math.isnan(estimate.low) else [estimate.value, estimate.half_width]
-    return f"{' ± '.join(f'{part / size:,.{places}f}' for part in parts)} {unit}".rstrip()
+    return f"{number} ± {estimate.half_width / size:,.{places}f} {unit}".rstrip()
 
 
 def _plain(cell: Cell) -> Any:

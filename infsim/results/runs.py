@@ -1,0 +1,75 @@
+"""The runs of a study: which alternative and replication each is, and its tables in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infsim.results.digests import digest_columns
+from infsim.results.recorder import INCIDENT_KINDS, STATUS_NAMES, RunRecord
+
+TABLES = ("requests", "nodes", "segments", "incidents")
+
+# Columns of codes, and what the codes stand for (None: the texts of the record).
+CODED: Mapping[str, Mapping[str, tuple[str, ...] | None]] = {
+    "requests": {"status": STATUS_NAMES, "error": None},
+    "nodes": {"name": None},
+    "segments": {},
+    "incidents": {"kind": INCIDENT_KINDS, "detail": None},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a study.
+
+    Attributes
+    ----------
+    alternative : str
+    replication : int
+    record : RunRecord
+    details : mapping
+        About the run, as plain JSON data: ``plans`` (per deployment the stages, pipelines and
+        notes of its placement), ``costs`` (calibrated or not, sources, extrapolations),
+        ``prices_per_kwh`` of the nodes (None where there is none).
+    """
+
+    alternative: str
+    replication: int
+    record: RunRecord
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def prices(self) -> NDArray[np.float64] | None:
+        """Price of energy per node and kWh; None if no node has one."""
+        prices = self.details.get("prices_per_kwh") or []
+        if not any(price is not None for price in prices):
+            return None
+        return np.asarray([np.nan if price is None else price for price in prices])
+
+    @property
+    def single_stage(self) -> bool:
+        """Whether every replica is one stage."""
+        plans = self.details.get("plans") or []
+        return bool(plans) and all(
+            plan["pipelines"] is not None and all(len(path) == 1 for path in plan["pipelines"])
+            for plan in plans
+        )
+
+
+def words(record: RunRecord, table: str) -> dict[str, NDArray[Any] | Sequence[str]]:
+    """Return a table of a record with its codes spelt out."""
+    columns: dict[str, NDArray[Any] | Sequence[str]] = dict(getattr(record, table))
+    for name, legend in CODED[table].items():
+        texts = legend or record.texts
+        columns[name] = [texts[code] for code in getattr(record, table)[name].tolist()]
+    return columns
+
+
+def digests(record: RunRecord) -> dict[str, str]:
+    """Return the digest of each table."""
+    return {table: digest_columns(words(record, table)) for table in TABLES}
