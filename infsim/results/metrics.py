@@ -72,15 +72,18 @@ class Metric:
         Of `infsim.units`; None is a plain number.
     better : int
         1 if more is better, -1 if less is, 0 if neither.
-    per_request : bool
-        True if it can be had for a part of the run (requests and rates), False for the totals of
-        nodes.
+    headline : bool
+        Whether it is among the figures that are compared.
+    batch_requests : int or None
+        Least number of requests that a part of the run needs to have this figure; None if it is
+        about the whole run.
     """
 
     label: str
     dimension: str | None
     better: int
-    per_request: bool = True
+    headline: bool = False
+    batch_requests: int | None = 30
 
 
 QUANTILES = (50, 90, 99)
@@ -93,37 +96,47 @@ def _latency_metrics() -> dict[str, Metric]:
     for name, label in _LATENCIES.items():
         found[f"{name}_mean_s"] = Metric(f"{label} mean", "time", -1)
         for q in QUANTILES:
-            found[f"{name}_p{q}_s"] = Metric(f"{label} p{q}", "time", -1)
+            found[f"{name}_p{q}_s"] = Metric(
+                f"{label} p{q}",
+                "time",
+                -1,
+                headline=name != "queue",
+                batch_requests=max(30, 1000 // (100 - q)),  # ten in the tail
+            )
     return found
 
 
+def _whole(label: str, dimension: str | None, better: int, headline: bool = False) -> Metric:
+    return Metric(label, dimension, better, headline, batch_requests=None)
+
+
 METRICS: Mapping[str, Metric] = {
-    "requests": Metric("requests", "count", 0),
-    "throughput_requests_per_s": Metric("throughput (requests/s)", None, 1),
-    "throughput_tokens_per_s": Metric("throughput (output tokens/s)", None, 1),
+    "requests": _whole("requests", "count", 0),
+    "throughput_requests_per_s": Metric("throughput (requests/s)", None, 1, headline=True),
+    "throughput_tokens_per_s": Metric("throughput (output tokens/s)", None, 1, headline=True),
     **_latency_metrics(),
-    "itl_p50_s": Metric("ITL p50", "time", -1, per_request=False),
-    "itl_p99_s": Metric("ITL p99", "time", -1, per_request=False),
-    "goodput_requests_per_s": Metric("goodput (requests/s)", None, 1),
-    "slo_attainment": Metric("within all SLOs", "fraction", 1),
-    "availability": Metric("availability", "fraction", 1),
+    "itl_p50_s": _whole("ITL p50", "time", -1),
+    "itl_p99_s": _whole("ITL p99", "time", -1),
+    "goodput_requests_per_s": Metric("goodput (requests/s)", None, 1, headline=True),
+    "slo_attainment": Metric("within all SLOs", "fraction", 1, headline=True),
+    "availability": Metric("availability", "fraction", 1, headline=True),
     "unfinished": Metric("unfinished", "fraction", -1),
-    "node_availability": Metric("nodes up", "fraction", 0, per_request=False),
-    "utilization": Metric("nodes busy", "fraction", 0, per_request=False),
-    "wasted_work": Metric("wasted work", "fraction", -1),
+    "node_availability": _whole("nodes up", "fraction", 0),
+    "utilization": _whole("nodes busy", "fraction", 0),
+    "wasted_work": Metric("wasted work", "fraction", -1, headline=True),
     "preemptions": Metric("preemptions per request", None, -1),
     "attempts": Metric("attempts per request", None, -1),
     "forwards": Metric("forwards per request", None, 0),
     "cached_input": Metric("input from cache", "fraction", 1),
-    "accuracy": Metric("accuracy", "fraction", 1),
-    "memory_peak_bytes": Metric("memory peak, fullest node", "memory", -1, per_request=False),
-    "kv_peak": Metric("KV memory peak, fullest node", "fraction", 0, per_request=False),
-    "energy_j": Metric("energy", "energy", -1, per_request=False),
-    "energy_per_token_j": Metric("energy per output token", "energy", -1, per_request=False),
-    "carbon_g": Metric("carbon (g CO2e)", None, -1, per_request=False),
-    "carbon_per_token_g": Metric("carbon per output token (g CO2e)", None, -1, per_request=False),
-    "energy_cost": Metric("cost of energy", None, -1, per_request=False),
-    "bytes_sent": Metric("bytes sent", "memory", -1, per_request=False),
+    "accuracy": Metric("accuracy", "fraction", 1, headline=True),
+    "memory_peak_bytes": _whole("memory peak, fullest node", "memory", -1, headline=True),
+    "kv_peak": _whole("KV memory peak, fullest node", "fraction", 0),
+    "energy_j": _whole("energy", "energy", -1, headline=True),
+    "energy_per_token_j": _whole("energy per output token", "energy", -1, headline=True),
+    "carbon_g": _whole("carbon (g CO2e)", None, -1, headline=True),
+    "carbon_per_token_g": _whole("carbon per output token (g CO2e)", None, -1),
+    "energy_cost": _whole("cost of energy", None, -1),
+    "bytes_sent": _whole("bytes sent", "memory", -1),
 }
 
 

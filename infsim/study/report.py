@@ -1,0 +1,148 @@
+"""The tables of a study."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from infsim.results.metrics import METRICS
+from infsim.results.tables import MISSING, Cell, Column, Table, format_estimate, format_value
+from infsim.study.comparison import LEVEL, Contrast, Observations
+
+# Alternatives beside the first in one table for people; more go into further tables.
+_BESIDE = 3
+
+
+def summary_table(observations: Observations) -> Table:
+    """Return one row per alternative with an estimate of every metric that exists."""
+    metrics = observations.metrics
+    columns = [
+        Column("alternative"),
+        Column("replications", dimension="count"),
+        *(Column(name, METRICS[name].label, METRICS[name].dimension) for name in metrics),
+    ]
+    rows: list[tuple[Cell, ...]] = [
+        (
+            name,
+            len(observations.values[name]),
+            *(observations.estimate(name, metric) for metric in metrics),
+        )
+        for name in observations.alternatives
+    ]
+    return Table(tuple(columns), tuple(rows), "summary", (interval_note(observations),))
+
+
+def differences_table(observations: Observations) -> Table:
+    """Return one row per alternative and metric: its difference to the first alternative.
+
+    Plain SI numbers; ``p_value`` is adjusted (Holm), ``beyond_noise`` is None where a single run
+    gives nothing to tell it by.
+    """
+    names = ("alternative", "metric", "first", "second", "difference", "relative")
+    names += ("p_value", "beyond_noise")
+    rows = tuple(
+        (
+            found.alternative,
+            found.metric,
+            found.first,
+            found.second,
+            found.difference,
+            found.relative,
+            found.p_value,
+            found.beyond_noise,
+        )
+        for found in observations.contrasts
+    )
+    return Table(tuple(map(Column, names)), rows, "differences", contrast_notes(observations))
+
+
+def comparison_tables(observations: Observations) -> list[Table]:
+    """Return the comparison for people: metrics in rows, the first alternative always shown."""
+    first, rest = observations.alternatives[:1], observations.alternatives[1:]
+    groups = [rest[at : at + _BESIDE] for at in range(0, len(rest), _BESIDE)] or [()]
+    notes = (interval_note(observations), *contrast_notes(observations))
+    return [
+        _comparison(observations, (*first, *group), notes if group == groups[-1] else ())
+        for group in groups
+        if first
+    ]
+
+
+def _comparison(
+    observations: Observations, alternatives: tuple[str, ...], notes: tuple[str, ...]
+) -> Table:
+    contrasts = {(found.alternative, found.metric): found for found in observations.contrasts}
+    columns = [Column("metric", " ")]
+    for at, name in enumerate(alternatives):
+        columns.append(Column(name))
+        if at:
+            columns.append(Column(f"{name} against {alternatives[0]}", "change"))
+    rows = []
+    for metric in observations.metrics:
+        if METRICS[metric].headline:
+            cells = _comparison_row(observations, alternatives, metric, contrasts)
+            rows.append((METRICS[metric].label, *cells))
+    return Table(tuple(columns), tuple(rows), "", notes)
+
+
+def _comparison_row(
+    observations: Observations,
+    alternatives: tuple[str, ...],
+    metric: str,
+    contrasts: dict[tuple[str, str], Contrast],
+) -> Iterator[Cell]:
+    dimension = METRICS[metric].dimension
+    for name in alternatives:
+        yield format_estimate(observations.estimate(name, metric), dimension)
+        if (name, metric) in contrasts:
+            yield change(contrasts[name, metric])
+
+
+def change(contrast: Contrast) -> str:
+    """Return a difference in a few characters: ``-8.2 % *``, ``~`` within noise, ``(-8.2 %)``.
+
+    Fractions differ in percentage points (pp), everything else in percent of the first value.
+    """
+    value = contrast.difference.value
+    if math.isnan(value):
+        return MISSING
+    if contrast.beyond_noise is False:
+        return "~"
+    if METRICS[contrast.metric].dimension == "fraction":
+        shown = f"{_tenths(value * 100):+} pp"
+    elif math.isfinite(contrast.relative):
+        shown = f"{_tenths(contrast.relative * 100):+} %"
+    else:
+        shown = "=" if value == 0 else f"{'+' if value > 0 else ''}{format_value(value)}"
+    return f"{shown} *" if contrast.beyond_noise else f"({shown})"
+
+
+def _tenths(value: float) -> float:
+    return round(value, 1) + 0.0  # no "-0.0"
+
+
+def interval_note(observations: Observations) -> str:
+    """Return how the intervals were made."""
+    count = observations.replications
+    if count > 1:
+        return f"± is half of the 95 % interval (Student's t) over {count} replications."
+    return (
+        "± is half of the 95 % interval from batch means within the one run, where it is long"
+        " enough."
+    )
+
+
+def contrast_notes(observations: Observations) -> tuple[str, ...]:
+    """Return how the differences were judged."""
+    told = sum(found.beyond_noise is not None for found in observations.contrasts)
+    if not observations.contrasts:
+        return ()
+    if not told:
+        return ("(change): one run cannot tell it from noise; ask for replications.",)
+    note = (
+        f"* differs from {observations.alternatives[0]!r} beyond noise: paired t, p < {LEVEL} after"
+        f" Holm's correction for {told} comparisons; ~ does not."
+    )
+    if told < len(observations.contrasts):
+        note += " (change): cannot be told from noise by one run."
+    return (note,)
