@@ -131,7 +131,7 @@ DIMENSIONS: Mapping[str, Dimension] = {
     "distance": Dimension({"m": Fraction(1), "km": Fraction(1000)}, ("m", "km"), "120 km"),
     "fraction": Dimension({"%": Fraction(1, 100)}, ("%",), "0.9 or '90 %'", bare=True),
     "count": Dimension(
-        {"k": Fraction(10**3), "M": Fraction(10**6), "G": Fraction(10**9)},
+        {"k": Fraction(10**3), "M": Fraction(10**6), "G": Fraction(10**9), "B": Fraction(10**9)},
         ("k", "M", "G"),
         "16000 or 16k",
         bare=True,
@@ -264,7 +264,11 @@ def format_exact(value: float, dimension: str) -> str | float:
         return int(value) if value == int(value) else value
     texts = [f"{float(Fraction(value) / kind.units[unit]):.12g} {unit}" for unit in kind.shown]
     exact = [text for text in texts if parse(text, dimension) == value]
-    return min(exact, key=len) if exact else f"{value!r} {_unit_of_one(kind)}"
+    return (
+        min(exact, key=lambda text: len(text.split()[0]))
+        if exact
+        else f"{value!r} {_unit_of_one(kind)}"
+    )
 
 
 def _unit_of_one(kind: Dimension) -> str:

@@ -1,0 +1,1 @@
+"""The schema of scenarios, one file per topic."""

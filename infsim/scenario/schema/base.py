@@ -1,0 +1,224 @@
+"""What all parts of the schema share: strict models, quantities, files, policies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic import Strict as PydanticStrict
+from pydantic_core import PydanticCustomError, core_schema
+
+from infsim import units
+from infsim.errors import InputError, did_you_mean
+from infsim.paths import data_file
+
+T = TypeVar("T")
+
+Many = Annotated[tuple[T, ...], PydanticStrict(False)]
+"""A list in YAML, a tuple inside."""
+
+Name = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\s*?]+$")]
+"""A name without blanks and wildcards."""
+
+
+class Part(BaseModel):
+    """Base of all parts of a scenario: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: Any) -> Any:
+        # pydantic refuses them as well, but does not say what they should have been
+        if isinstance(data, Mapping) and cls.model_config.get("extra") == "forbid":
+            for key in data:
+                if key not in cls.model_fields:
+                    raise unknown_key(str(key), cls.model_fields)
+        return data
+
+
+def unknown_key(key: str, known: Mapping[str, Any]) -> PydanticCustomError:
+    """Return the error for a key that a mapping cannot have; ``key`` is in its context."""
+    near = did_you_mean(key, known)
+    hint = near or "; known: " + ", ".join(known)
+    return PydanticCustomError("unknown_key", "unknown key {name}{hint}", _context(key, hint))
+
+
+def _context(key: str, hint: str) -> dict[str, Any]:
+    return {"key": key, "name": repr(key), "hint": hint}
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """Annotation of a float that is written with a unit.
+
+    Attributes
+    ----------
+    dimension : str
+        A key of `infsim.units.DIMENSIONS`.
+    positive : bool
+        Whether 0 is refused.
+    whole : bool
+        Whether the value is an int inside.
+    """
+
+    dimension: str
+    positive: bool = False
+    whole: bool = False
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self._parse,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda value: units.format_exact(value, self.dimension)
+            ),
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        kind = units.DIMENSIONS[self.dimension]
+        names = sorted((name for name in kind.units if name), key=len, reverse=True)
+        pattern = r"^\s*[0-9.]+([eE][-+]?[0-9]+)?\s*(" + "|".join(names) + r")\s*$"
+        choices: list[dict[str, Any]] = [{"type": "string", "pattern": pattern}]
+        if kind.bare:
+            number = "integer" if self.whole else "number"
+            choices.append({"type": number, "exclusiveMinimum" if self.positive else "minimum": 0})
+        elif not self.positive:
+            choices.append({"const": 0})
+        if kind.infinite:
+            choices.append({"const": "unlimited"})
+        return {"anyOf": choices, "examples": [kind.example]}
+
+    def _parse(self, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise units.UnitError(f"expected {self._kind()}")
+        amount = units.parse(value, self.dimension)
+        if self.positive and amount == 0:
+            raise units.UnitError(f"{value!r} must be more than 0")
+        return int(amount) if self.whole else amount
+
+    def _kind(self) -> str:
+        return f"a {self.dimension} such as {units.DIMENSIONS[self.dimension].example}"
+
+
+Time = Annotated[float, Quantity("time")]
+PositiveTime = Annotated[float, Quantity("time", positive=True)]
+Memory = Annotated[int, Quantity("memory", positive=True, whole=True)]
+Bytes = Annotated[int, Quantity("memory", whole=True)]
+Bandwidth = Annotated[float, Quantity("bandwidth", positive=True)]
+Rate = Annotated[float, Quantity("rate", positive=True)]
+Power = Annotated[float, Quantity("power")]
+Flops = Annotated[float, Quantity("flops", positive=True)]
+Fraction = Annotated[float, Quantity("fraction")]
+PositiveFraction = Annotated[float, Quantity("fraction", positive=True)]
+Count = Annotated[int, Quantity("count", positive=True, whole=True)]
+Natural = Annotated[int, Quantity("count", whole=True)]
+Carbon = Annotated[float, Quantity("carbon_intensity")]
+Price = Annotated[float, Quantity("price")]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+def told_by(*keys: str, mapping: str | None, scalar: str | None) -> Discriminator:
+    """Return the discriminator of a union of mappings (told apart by a key) and a scalar.
+
+    Parameters
+    ----------
+    *keys : str
+        Keys that only one kind of mapping has; the key is the tag of that kind.
+    mapping : str or None
+        Tag of a mapping with none of these keys; None refuses it.
+    scalar : str or None
+        Tag of anything that is no mapping; None refuses it.
+    """
+
+    def tag(value: Any) -> str | None:
+        if isinstance(value, Mapping):
+            names: Any = value
+        elif isinstance(value, Part):
+            names = type(value).model_fields
+        else:
+            return scalar
+        return next((key for key in keys if key in names), mapping)
+
+    kinds = ([*keys] if keys else ["a mapping"]) + ([scalar] if scalar else [])
+    return Discriminator(
+        tag,
+        custom_error_type="kind",
+        custom_error_message=f"expected {' or '.join(kinds)}",
+    )
+
+
+def _name_or_mapping(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "name"
+    return "mapping" if isinstance(value, Mapping | Part) else None
+
+
+NameOrMapping = Discriminator(
+    _name_or_mapping,
+    custom_error_type="kind",
+    custom_error_message="expected a name or a mapping",
+)
+
+
+def file_in(folder: str | None, *suffixes: str) -> BeforeValidator:
+    """Return a validator of file names.
+
+    A file of the user's own is found relative to the scenario and becomes an absolute path. With a
+    ``folder``, a bare name (without one of the ``suffixes``) of a file that infsim ships is
+    accepted as well, and stays what it is.
+    """
+
+    def check(value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, str):
+            return value  # the type itself says what is wrong
+        base = Path((info.context or {}).get("base", "."))
+        if (base / value).is_file():
+            return str((base / value).resolve())
+        if folder is None:
+            raise ValueError(f"no file {value!r} in {str(base.resolve())!r}")
+        try:
+            data_file(folder, value, suffixes)
+        except InputError as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    return BeforeValidator(check)
+
+
+File = Annotated[str, file_in(None)]
+
+
+def policy_of(kind: str) -> Callable[[Any, ValidationInfo], Any]:
+    """Return a validator of policy entries that makes names of files absolute."""
+
+    def check(value: Any, info: ValidationInfo) -> Any:
+        name = value.get("name") if isinstance(value, Mapping) else value
+        if not isinstance(name, str):
+            raise ValueError(f"expected the name of a {kind} policy, or a mapping with its name")
+        if ".py:" not in name:
+            return value
+        base = Path((info.context or {}).get("base", "."))
+        name = str((base / name).resolve())
+        return {**value, "name": name} if isinstance(value, Mapping) else name
+
+    return check

@@ -1,0 +1,279 @@
+"""What serves: regions, nodes, clients, and when nodes are up."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, Tag, model_validator
+
+from infsim.scenario.schema.base import (
+    Bandwidth,
+    Carbon,
+    Count,
+    File,
+    Flops,
+    Many,
+    Memory,
+    Name,
+    NameOrMapping,
+    Part,
+    PositiveFloat,
+    PositiveFraction,
+    PositiveTime,
+    Power,
+    Price,
+    Time,
+    told_by,
+)
+from infsim.scenario.schema.network import Links, Mesh, Network
+
+# --- devices --------------------------------------------------------------------------------
+
+
+class InlineDevice(Part):
+    """A device, from scratch or with changes to one of the catalogue."""
+
+    name: Name
+    """Name of the device in results."""
+    like: str | None = None
+    """Device of the catalogue that gives what is not said here."""
+    memory: Memory | None = None
+    """Memory for weights and KV cache."""
+    bandwidth: Bandwidth | None = None
+    """Peak memory bandwidth."""
+    peak: dict[str, Flops] | None = None
+    """Peak dense rate by number type: fp32, bf16, fp16, fp8, int8, int4."""
+    idle_power: Power | None = None
+    """Power when idle."""
+    active_power: Power | None = None
+    """Power when busy."""
+    compute_efficiency: PositiveFraction | None = None
+    """Share of the peak rate that real kernels reach."""
+    bandwidth_efficiency: PositiveFraction | None = None
+    """Share of the memory bandwidth that real kernels reach."""
+    overhead: Time | None = None
+    """Time of an iteration that does not depend on its work."""
+    layer_overhead: Time | None = None
+    """The same for each operator of an iteration."""
+
+
+DeviceEntry = Annotated[
+    Annotated[str, Tag("name")] | Annotated[InlineDevice, Tag("mapping")],
+    NameOrMapping,
+]
+"""A device of the catalogue (`infsim list devices`), or one written out."""
+
+# --- availability ---------------------------------------------------------------------------
+
+
+class Distribution(Part):
+    """Base of the distributions of a duration."""
+
+
+class ExponentialTime(Distribution):
+    """Exponentially distributed durations."""
+
+    distribution: Literal["exponential"]
+    mean: PositiveTime
+    """Mean duration."""
+
+
+class WeibullTime(Distribution):
+    """Weibull durations; with a shape below 1 what is old lives longer."""
+
+    distribution: Literal["weibull"]
+    shape: PositiveFloat
+    """Shape; 1 is exponential."""
+    mean: PositiveTime | None = None
+    """Mean duration."""
+    scale: PositiveTime | None = None
+    """Scale (63rd percentile), instead of the mean."""
+
+    @model_validator(mode="after")
+    def _one_size(self) -> WeibullTime:
+        _exactly_one(self, "mean", "scale")
+        return self
+
+
+class LognormalTime(Distribution):
+    """Lognormal durations."""
+
+    distribution: Literal["lognormal"]
+    sigma: PositiveFloat
+    """Standard deviation of the natural logarithm."""
+    mean: PositiveTime | None = None
+    """Mean duration."""
+    median: PositiveTime | None = None
+    """Median duration, instead of the mean."""
+
+    @model_validator(mode="after")
+    def _one_size(self) -> LognormalTime:
+        _exactly_one(self, "mean", "median")
+        return self
+
+
+def _exactly_one(part: BaseModel, *names: str) -> None:
+    given = [name for name in names if getattr(part, name) is not None]
+    if len(given) != 1:
+        raise ValueError(f"give exactly one of {' and '.join(names)}")
+
+
+Duration = Annotated[
+    Annotated[PositiveTime, Tag("mean")]
+    | Annotated[
+        Annotated[
+            ExponentialTime | WeibullTime | LognormalTime, Field(discriminator="distribution")
+        ],
+        Tag("mapping"),
+    ],
+    told_by(mapping="mapping", scalar="mean"),
+]
+"""A mean time (exponential), or a distribution."""
+
+
+class Renewal(Part):
+    """Up and down times drawn in turn."""
+
+    up: Duration
+    """Time between failures: a mean (exponential), or a distribution."""
+    down: Duration
+    """Time to repair: a mean (exponential), or a distribution."""
+    stationary: bool = True
+    """Whether the run begins at a random moment of the node's life (it may be down)."""
+
+
+class OutageFile(Part):
+    """Outages from a file."""
+
+    trace: File
+    """CSV with the columns node, down_s, up_s; nodes that it does not name are always up."""
+
+
+class OutageList(Part):
+    """Outages written out, the same for each node of the group."""
+
+    outages: Many[Many[Time]]
+    """Pairs `[down at, up at]`, sorted and disjoint."""
+
+    @model_validator(mode="after")
+    def _pairs(self) -> OutageList:
+        for i, outage in enumerate(self.outages):
+            if len(outage) != 2:
+                raise ValueError(f"outage {i} has {len(outage)} times; expected [down at, up at]")
+        return self
+
+
+Availability = Annotated[
+    Annotated[Literal["always"], Tag("always")]
+    | Annotated[Renewal, Tag("renewal")]
+    | Annotated[OutageFile, Tag("trace")]
+    | Annotated[OutageList, Tag("outages")],
+    told_by("trace", "outages", mapping="renewal", scalar="always"),
+]
+
+# --- regions, nodes, clients ----------------------------------------------------------------
+
+
+class CarbonFile(Part):
+    """Carbon intensity that changes over time."""
+
+    file: File
+    """CSV with two columns, time and g/kWh, one row an hour."""
+
+
+CarbonEntry = Annotated[
+    Annotated[Carbon, Tag("constant")] | Annotated[CarbonFile, Tag("file")],
+    told_by("file", mapping="file", scalar="constant"),
+]
+
+
+class Electricity(Part):
+    """What electricity costs, and emits."""
+
+    carbon: CarbonEntry | None = None
+    """Carbon intensity: constant, or a file of hourly values."""
+    price: Price | None = None
+    """Price per kWh, in a currency of your choice."""
+    pue: Annotated[float, Field(ge=1)] | None = None
+    """Power usage effectiveness: energy of the site over energy of its devices."""
+
+
+class NodeGroup(Part):
+    """One node, or several equal ones."""
+
+    name: Name
+    """Name of the node; several are named `name-0`, `name-1`, ..."""
+    count: Count = 1
+    """Number of nodes."""
+    device: DeviceEntry
+    """What it computes with."""
+    devices: Count = 1
+    """Devices per node; they work as one tensor-parallel group."""
+    region: str | None = None
+    """Region; may be left out where there is only one."""
+    tier: str | None = None
+    """A label to select nodes by, such as device, edge, cloud."""
+    uplink: Bandwidth | None = None
+    """Bandwidth from the node into the network; unlimited by default."""
+    downlink: Bandwidth | None = None
+    """Bandwidth from the network to the node; unlimited by default."""
+    load_rate: Bandwidth | None = None
+    """How fast a node that comes back loads weights."""
+    memory_fraction: PositiveFraction | None = None
+    """Share of the memory for weights and KV cache."""
+    interconnect: Bandwidth | None = None
+    """Bandwidth between the devices of a node, each way."""
+    interconnect_latency: Time | None = None
+    """Least time of one collective operation of the devices of a node."""
+    availability: Availability = "always"
+    """When the nodes are down."""
+
+
+class ClientGroup(Part):
+    """Where requests come from."""
+
+    name: Name | None = None
+    """Name of the client; by default that of its node."""
+    region: str | None = None
+    """Region of a client that is not at a node."""
+    node: str | None = None
+    """Node (or group of nodes, or wildcard: one client each) to which it is attached."""
+    weight: PositiveFloat = 1.0
+    """Its share of the requests, relative to the others."""
+    uplink: Bandwidth | None = None
+    """Bandwidth from the client into the network; unlimited by default."""
+    downlink: Bandwidth | None = None
+    """Bandwidth from the network to the client; unlimited by default."""
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> ClientGroup:
+        if self.node is not None and self.region is not None:
+            raise ValueError("give a node or a region, not both")
+        if self.name is None and self.node is None:
+            raise ValueError("a client needs a name, or a node that it is attached to")
+        return self
+
+
+class ClusterPart(Part):
+    """What serves, who asks, and the network between them."""
+
+    nodes: Annotated[Many[NodeGroup], Field(min_length=1)]
+    """The machines."""
+    regions: dict[str, Electricity] = Field(default_factory=dict)
+    """Regions by name, with their electricity. Without any, everything is in one place."""
+    network: Network = Mesh()
+    """Delays and bandwidths."""
+    clients: Many[ClientGroup] = ()
+    """Where requests come from; by default one client in the region of the first node."""
+
+    @model_validator(mode="after")
+    def _known_regions(self) -> ClusterPart:
+        if isinstance(self.network, Links):
+            return self
+        for a, b in self.network.pairs():
+            for region in (a, b):
+                if region not in self.regions:
+                    raise ValueError(
+                        f"network: {region!r} is not one of the regions: {', '.join(self.regions)}"
+                    )
+        return self

@@ -1,0 +1,182 @@
+"""What is asked: traces, synthetic arrivals and lengths, sessions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, Tag, model_validator
+
+from infsim.scenario.schema.base import (
+    Count,
+    File,
+    NameOrMapping,
+    Part,
+    PositiveFloat,
+    PositiveTime,
+    Rate,
+    Time,
+    file_in,
+    told_by,
+)
+
+TRACE_SUFFIXES = (".yaml", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz")
+
+TraceName = Annotated[str, file_in("traces", *TRACE_SUFFIXES), StringConstraints(min_length=1)]
+
+
+class TraceFile(Part):
+    """A trace, with what has to be said about its format."""
+
+    file: TraceName
+    """A file relative to the scenario, or the bare name of a trace that infsim ships."""
+    format: Literal["auto", "azure", "mooncake", "csv", "profile"] = "auto"
+    """Format of the file; by default it is found from the first line."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """For plain CSV: what the file calls our columns, `{input_tokens: prompt_len}`."""
+    time_unit: PositiveTime = 1.0
+    """For plain CSV: what 1 in the column of arrivals means."""
+
+
+TraceEntry = Annotated[
+    Annotated[TraceName, Tag("name")] | Annotated[TraceFile, Tag("mapping")],
+    NameOrMapping,
+]
+
+
+class Arrivals(Part):
+    """A synthetic process of arrivals (of sessions, if there are sessions)."""
+
+    process: Literal["poisson", "gamma", "deterministic"] = "poisson"
+    """Poisson, gamma-distributed gaps, or equal gaps."""
+    rate: Rate
+    """Mean rate."""
+    cv: PositiveFloat | None = None
+    """Coefficient of variation of the gaps (gamma): 1 is Poisson, more is burstier."""
+
+    @model_validator(mode="after")
+    def _cv_of_gamma(self) -> Arrivals:
+        if (self.cv is not None) != (self.process == "gamma"):
+            raise ValueError("cv belongs to 'process: gamma', and gamma needs it")
+        return self
+
+
+class ConstantLength(Part):
+    """Always the same."""
+
+    distribution: Literal["constant"]
+    tokens: Count
+    """Length in tokens."""
+
+
+class UniformLength(Part):
+    """Every length of a range is as likely."""
+
+    distribution: Literal["uniform"]
+    low: Count
+    """Shortest length in tokens."""
+    high: Count
+    """Longest length in tokens."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> UniformLength:
+        if self.high < self.low:
+            raise ValueError(f"high ({self.high}) is below low ({self.low})")
+        return self
+
+
+class LognormalLength(Part):
+    """Lognormal, rounded to whole tokens."""
+
+    distribution: Literal["lognormal"]
+    median: Count
+    """Median length in tokens."""
+    sigma: PositiveFloat
+    """Standard deviation of the natural logarithm."""
+    maximum: Count | None = None
+    """Longer ones are cut to this length."""
+
+
+AnyLength = Annotated[
+    ConstantLength | UniformLength | LognormalLength, Field(discriminator="distribution")
+]
+
+
+Length = Annotated[
+    Annotated[Count, Tag("tokens")] | Annotated[AnyLength, Tag("mapping")],
+    told_by(mapping="mapping", scalar="tokens"),
+]
+"""A number of tokens, or a distribution."""
+
+
+class IndependentLengths(Part):
+    """Input and output lengths drawn independently."""
+
+    input: Length
+    """Length of prompts."""
+    output: Length
+    """Length of outputs."""
+
+
+class TraceLengths(Part):
+    """Pairs of lengths drawn from the requests of a trace, with replacement."""
+
+    trace: TraceEntry
+    """The trace."""
+
+
+class LengthTable(Part):
+    """Pairs of lengths from a table."""
+
+    table: File
+    """CSV with the columns input_tokens, output_tokens, and perhaps weight."""
+
+
+Lengths = Annotated[
+    Annotated[IndependentLengths, Tag("independent")]
+    | Annotated[TraceLengths, Tag("trace")]
+    | Annotated[LengthTable, Tag("table")],
+    told_by("trace", "table", mapping="independent", scalar=None),
+]
+
+
+class Sessions(Part):
+    """Conversations: turns come one after the other, and each prompt repeats what was said."""
+
+    turns: PositiveFloat
+    """Mean number of turns (geometric), at least 1."""
+    think_time: PositiveTime
+    """Mean time between turns (exponential); turns do not wait for answers (open loop)."""
+    system_prompt: Count | None = None
+    """Tokens at the start of all prompts, shared by all sessions."""
+
+
+class WorkloadPart(Part):
+    """What is asked: a trace, or synthetic arrivals and lengths."""
+
+    trace: TraceEntry | None = None
+    """A trace file, or the bare name of a trace that infsim ships (`infsim list traces`)."""
+    arrivals: Arrivals | None = None
+    """Synthetic arrivals, instead of a trace."""
+    lengths: Lengths | None = None
+    """Lengths of synthetic requests; models that are not generative need none."""
+    sessions: Sessions | None = None
+    """Make synthetic arrivals the starts of conversations."""
+    requests: Count | None = None
+    """Stop after so many requests."""
+    start: Time = 0.0
+    """Skip this much of the trace; what follows arrives from 0 s on."""
+    duration: PositiveTime | None = None
+    """Stop at this time after the start."""
+    rate: Rate | None = None
+    """Stretch time so that the mean rate is this; burstiness stays."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> WorkloadPart:
+        if (self.trace is None) == (self.arrivals is None):
+            raise ValueError("give either a trace or arrivals")
+        synthetic = [name for name in ("lengths", "sessions") if getattr(self, name) is not None]
+        if self.trace is not None and synthetic:
+            raise ValueError(f"a trace has its own lengths and sessions; drop {synthetic[0]!r}")
+        if self.arrivals is not None and self.rate is not None:
+            raise ValueError("arrivals have their own rate; drop 'rate'")
+        return self
