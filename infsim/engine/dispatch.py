@@ -1,0 +1,358 @@
+"""The desk of the engine: requests arrive, are delivered, dispatched, and end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from infsim.engine.clock import Call
+from infsim.engine.deployments import RunningDeployment
+from infsim.engine.failures import Failures
+from infsim.engine.paths import Hop
+from infsim.engine.sequence import DEAD, RUNNING, WAITING, Sequence, Ticket
+from infsim.engine.views import DeliverySight, DeploymentSight
+from infsim.errors import PolicyError
+from infsim.policy.interface import Accept, Answer, Delivery, Forward, Request, Serve
+from infsim.results.recorder import Status
+from infsim.rng import Uniform
+
+if TYPE_CHECKING:
+    from infsim.engine.core import Engine
+    from infsim.workload.requests import Requests
+
+MAX_DECISIONS = 32
+
+
+class Dispatcher:
+    """Takes requests in, asks delivery and routing, and records how each request ends.
+
+    Parameters
+    ----------
+    engine : Engine
+    ended : callable
+        Called with the number of requests that have ended, for a progress bar.
+    """
+
+    def __init__(self, engine: Engine, ended: Callable[[int], None] | None = None) -> None:
+        self.engine = engine
+        self.failures = Failures(engine, self)
+        self.open: dict[int, Ticket] = {}
+        self.done = 0
+        self.exhausted = False
+        self._progress = ended
+        experiment = engine.experiment
+        self._nodes = len(experiment.cluster.nodes)
+        self._origins = [
+            experiment.cluster.node_index(client.node)
+            if client.node is not None
+            else self._nodes + i
+            for i, client in enumerate(experiment.cluster.clients)
+        ]
+        self._blocks = experiment.workload.blocks(experiment.streams)
+        self._next_id = 0
+        self._delivery = experiment.delivery
+        self._reviews = type(self._delivery).review is not Delivery.review
+        self._sight = DeliverySight(
+            [DeploymentSight(deployment) for deployment in engine.deployments],
+            experiment.accuracy_validation,
+            Uniform(experiment.streams.stream("delivery")),
+        )
+        self._snapshot_s = 0.0
+        self._load_block()
+
+    # --- arrivals ------------------------------------------------------------------------------
+
+    def _load_block(self) -> None:
+        """Take the next block of requests and await its first one."""
+        for block in self._blocks:
+            if len(block):
+                self._rows(block)
+                self.engine.clock.at(self._arrivals[0], self._arrive, 0)
+                return
+        self.exhausted = True
+
+    def _rows(self, block: Requests) -> None:
+        self._block = block
+        self._arrivals: list[float] = block.arrival_s.tolist()
+        self._inputs: list[int] = block.input_tokens.tolist()
+        self._outputs: list[int] = block.output_tokens.tolist()
+        self._clients: list[int] = block.client.tolist()
+        self._sessions: list[int] = block.session_id.tolist()
+        self._samples: list[int] = block.sample_id.tolist()
+
+    def _hashes(self, i: int) -> tuple[int, ...]:
+        offsets, hashes = self._block.prefix_offsets, self._block.prefix_hashes
+        if offsets is None or hashes is None:
+            return ()
+        return tuple(hashes[offsets[i] : offsets[i + 1]].tolist())
+
+    def _arrive(self, call: Call) -> None:
+        i: int = call.argument
+        client = self._clients[i]
+        request = Request(
+            self._next_id,
+            self._arrivals[i],
+            self._inputs[i],
+            client,
+            self._sessions[i],
+            self._samples[i],
+            self._hashes(i),
+            self._block.prefix_block_tokens,
+        )
+        ticket = Ticket(request, self._outputs[i], self._nodes + client, self._origins[client])
+        self.open[self._next_id] = ticket
+        self._next_id += 1
+        if i + 1 < len(self._arrivals):
+            self.engine.clock.at(self._arrivals[i + 1], self._arrive, i + 1)
+        else:
+            self._load_block()
+        self.decide(ticket)
+
+    # --- delivery ------------------------------------------------------------------------------
+
+    def _look(self, ticket: Ticket) -> DeliverySight:
+        now = self.engine.clock.now
+        here = ticket.here if ticket.here < self._nodes else None
+        row = self.engine.transport.delay[ticket.here]
+        return self._sight.look(now, self.age(now), here, ticket.answers, row)
+
+    def decide(self, ticket: Ticket) -> None:
+        """Ask the delivery policy what happens where the request is."""
+        request = ticket.request
+        try:
+            action = self._delivery.decide(request, self._look(ticket))
+        except PolicyError:
+            raise
+        except Exception as error:
+            raise self._wrong(
+                request, f"decide() raised {type(error).__name__}: {error}"
+            ) from error
+        self._follow(ticket, action)
+
+    def _follow(self, ticket: Ticket, action: object) -> None:
+        request = ticket.request
+        ticket.decisions += 1
+        if ticket.decisions > MAX_DECISIONS:
+            raise self._wrong(request, f"more than {MAX_DECISIONS} decisions for one request")
+        if isinstance(action, Serve):
+            if not 0 <= action.deployment < len(self.engine.deployments):
+                raise self._wrong(request, f"there is no deployment {action.deployment}")
+            self.dispatch(ticket, self.engine.deployments[action.deployment])
+        elif isinstance(action, Forward):
+            if not 0 <= action.node < self._nodes:
+                raise self._wrong(request, f"there is no node {action.node}")
+            ticket.forwards += 1
+            self.engine.transport.send(
+                ticket.here,
+                action.node,
+                self._size(request),
+                self._forwarded,
+                (ticket, action.node),
+            )
+        else:
+            raise self._wrong(request, f"decide() must return Serve or Forward, got {action!r}")
+
+    def _wrong(self, request: Request, reason: str) -> PolicyError:
+        return PolicyError("delivery", self.engine.name_of("delivery"), request.request_id, reason)
+
+    def _size(self, request: Request) -> float:
+        settings = self.engine.settings
+        if settings.request_bytes is not None:
+            return settings.request_bytes
+        return request.input_tokens * settings.token_bytes
+
+    def _forwarded(self, content: tuple[Ticket, int], arrived: bool) -> None:
+        ticket, node = content
+        if arrived:
+            ticket.here = node
+            self.decide(ticket)
+        else:
+            self.failures.lost_forward(ticket, node)
+
+    # --- dispatch ------------------------------------------------------------------------------
+
+    def age(self, now: float) -> float:
+        """Age of what policies see."""
+        return now - self._snapshot_s if self.engine.settings.staleness_s else 0.0
+
+    def dispatch(self, ticket: Ticket, deployment: RunningDeployment) -> None:
+        """Route a request through a deployment and send it on its way; park it if nobody can."""
+        spec = deployment.spec
+        request = ticket.request
+        target = ticket.output_tokens if spec.model.generative else 1
+        limit = spec.model.max_context
+        if limit is not None:
+            if request.input_tokens >= limit:
+                reason = f"prompt of {request.input_tokens} tokens, context limit {limit}"
+                self.finish(ticket, Status.REJECTED, reason)
+                return
+            target = min(target, limit - request.input_tokens)
+        ticket.deployment = spec.index
+        chosen = deployment.route(ticket, self.age(self.engine.clock.now))
+        if chosen is None:
+            deployment.parked.append(ticket)
+            return
+        path, ticket.replica, loads = chosen
+        sequence = Sequence(ticket, path, loads, target)
+        if self.engine.settings.prefix_cache:
+            sequence.cached = self.engine.kv.cached
+        for load in loads:
+            load.waiting += 1
+            load.queued_tokens += sequence.prompt
+        for node in path.nodes:
+            self.engine.nodes[node].active[sequence] = None
+        self.engine.transport.send(
+            ticket.here, path.entry.node, self._size(request), self._reached, sequence
+        )
+
+    def _reached(self, sequence: Sequence, arrived: bool) -> None:
+        engine = self.engine
+        nodes = sequence.path.nodes
+        missing = tuple(
+            n
+            for n in nodes
+            if sequence not in engine.nodes[n].active or not engine.transport.ready[n]
+        )
+        if missing or not arrived:
+            self.failures.lose(sequence, missing or (sequence.path.entry.node,))
+            return
+        if not engine.kv.possible(sequence):
+            self.leave(sequence)
+            reason = f"KV of {sequence.prompt} prompt tokens exceeds the capacity of a node"
+            self.finish(sequence.ticket, Status.REJECTED, reason)
+            return
+        sequence.state = WAITING
+        sequence.queued_s = engine.clock.now
+        engine.entry(sequence.path.entry).join(sequence)
+
+    def retry_parked(self, deployment: RunningDeployment) -> None:
+        """Dispatch parked requests again, in the order in which they parked."""
+        for _ in range(len(deployment.parked)):
+            self.dispatch(deployment.parked.popleft(), deployment)
+
+    def start_snapshots(self) -> None:
+        """With a stale view: show the state every ``staleness_s`` seconds."""
+        if self.engine.settings.staleness_s:
+            self._snapshot(0)
+
+    def _snapshot_due(self, call: Call) -> None:
+        self._snapshot(call.argument)
+
+    def _snapshot(self, number: int) -> None:
+        period = self.engine.settings.staleness_s
+        self._snapshot_s = self.engine.clock.now
+        for deployment in self.engine.deployments:
+            deployment.snapshot()
+        for deployment in self.engine.deployments:
+            self.retry_parked(deployment)
+        self.engine.clock.at((number + 1) * period, self._snapshot_due, number + 1)
+
+    # --- ends ----------------------------------------------------------------------------------
+
+    def leave(self, sequence: Sequence) -> None:
+        """A sequence is over: it loads nobody any more."""
+        for load in sequence.loads:
+            if sequence.state == RUNNING:
+                load.running -= 1
+            else:
+                load.waiting -= 1
+            load.queued_tokens -= sequence.prompt - sequence.computed
+        for node in sequence.path.nodes:
+            self.engine.nodes[node].active.pop(sequence, None)
+        sequence.state = DEAD
+
+    def ended(self, sequence: Sequence, last: Hop, now: float) -> None:
+        """A sequence has made all its tokens."""
+        ticket = sequence.ticket
+        ticket.generated = sequence.generated
+        self.leave(sequence)
+        if self._reviews:
+            self._review(ticket, last.node)
+        else:
+            self._complete(ticket, last.node)
+
+    def _complete(self, ticket: Ticket, node: int) -> None:
+        delay = self.engine.transport.delay[node][ticket.client]
+        self.finish(ticket, Status.COMPLETED, "", self.engine.clock.now + delay)
+
+    def _review(self, ticket: Ticket, node: int) -> None:
+        confidence, prediction = self._judge(ticket)
+        answer = Answer(ticket.deployment, node, confidence, prediction)
+        ticket.answers.append(answer)
+        ticket.here = node
+        request = ticket.request
+        try:
+            action = self._delivery.review(request, answer, self._look(ticket))
+        except PolicyError:
+            raise
+        except Exception as error:
+            raise self._wrong(
+                request, f"review() raised {type(error).__name__}: {error}"
+            ) from error
+        if isinstance(action, Accept):
+            self._complete(ticket, node)
+            return
+        ticket.generated = 0
+        ticket.first_token_s = float("nan")
+        self._follow(ticket, action)
+
+    def _judge(self, ticket: Ticket) -> tuple[float | None, int | None]:
+        """Confidence and prediction of the deployment's model on the request's sample."""
+        table = self.engine.experiment.accuracy
+        model = self.engine.deployments[ticket.deployment].spec.model.accuracy_model
+        sample = ticket.request.sample_id
+        if table is None or model is None or sample < 0:
+            return None, None
+        return float(table.confidence[model][sample]), int(table.prediction[model][sample])
+
+    def failed(self, sequence: Sequence, error: str, now: float) -> None:
+        """A sequence cannot be finished, and its request with it."""
+        sequence.ticket.generated = sequence.generated
+        sequence.ticket.wasted += sequence.kv
+        self.leave(sequence)
+        self.finish(sequence.ticket, Status.FAILED, error)
+
+    def finish(
+        self, ticket: Ticket, status: Status, error: str = "", end_s: float | None = None
+    ) -> None:
+        """Record a request, once."""
+        request = ticket.request
+        del self.open[request.request_id]
+        correct, confidence = -1, float("nan")
+        if status is Status.COMPLETED and request.sample_id >= 0:
+            correct, confidence = self._correct(ticket)
+        self.engine.recorder.request(
+            request.request_id,
+            request.session_id,
+            request.client,
+            request.arrival_s,
+            ticket.start_s,
+            ticket.first_token_s,
+            self.engine.clock.now if end_s is None else end_s,
+            request.input_tokens,
+            ticket.output_tokens,
+            ticket.generated,
+            ticket.cached_tokens,
+            ticket.preemptions,
+            ticket.attempts,
+            ticket.forwards,
+            round(ticket.wasted),
+            ticket.deployment,
+            ticket.replica,
+            correct,
+            confidence,
+            status,
+            error,
+        )
+        self.done += 1
+        if self._progress is not None:
+            self._progress(self.done)
+
+    def _correct(self, ticket: Ticket) -> tuple[int, float]:
+        confidence, _ = self._judge(ticket)
+        if confidence is None:
+            return -1, float("nan")
+        table = self.engine.experiment.accuracy
+        model = self.engine.deployments[ticket.deployment].spec.model.accuracy_model
+        assert table is not None and model is not None
+        return int(table.correct[model][ticket.request.sample_id]), confidence

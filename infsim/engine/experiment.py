@@ -1,0 +1,85 @@
+"""What the engine runs: one alternative, one replication."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from infsim.cluster.cluster import Cluster
+from infsim.cost.costs import Costs
+from infsim.model.deployment import Deployment
+from infsim.policy.interface import Batching, Delivery, Plan, Recovery, Router
+from infsim.rng import Streams
+from infsim.workload.requests import Workload
+
+if TYPE_CHECKING:
+    from infsim.cost.accuracy import AccuracyTable
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Rules of the engine that a scenario may choose; see ``docs/explanation/engine.md``.
+
+    Attributes
+    ----------
+    block_tokens : int
+        Tokens of a KV block.
+    staleness_s : float
+        Interval at which policies see the state of the cluster; 0 shows it as it is.
+    detection_s : float
+        Time from a loss to its detection.
+    transfer : {"push", "relay"}
+        Activations go from node to node, or by way of the client.
+    sharing : {"fifo", "max-min"}
+        How messages share uplinks, links and downlinks.
+    prefix_cache : bool
+        Whether KV blocks of equal prompt prefixes are shared.
+    horizon_s : float or None
+        The run ends here at the latest.
+    drain_s : float
+        The run ends at the latest this long after the last arrival.
+    max_attempts : int
+        A request that lost its work more often fails.
+    token_bytes : int
+        Bytes of one token on the wire.
+    request_bytes : int or None
+        Bytes of a whole request, for models whose input is not tokens.
+    warmup_s : float
+        Requests that arrive earlier do not count in the metrics.
+    """
+
+    block_tokens: int = 16
+    staleness_s: float = 0.0
+    detection_s: float = 1.0
+    transfer: Literal["push", "relay"] = "push"
+    sharing: Literal["fifo", "max-min"] = "fifo"
+    prefix_cache: bool = False
+    horizon_s: float | None = None
+    drain_s: float = 86400.0
+    max_attempts: int = 10
+    token_bytes: int = 4
+    request_bytes: int | None = None
+    warmup_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that one run of the engine needs, built by ``infsim.scenario.build``.
+
+    ``plans[i]`` places ``deployments[i]``. ``accuracy`` judges answers (test split),
+    ``accuracy_validation`` is what policies may have learnt from.
+    """
+
+    cluster: Cluster
+    deployments: tuple[Deployment, ...]
+    plans: tuple[Plan, ...]
+    costs: Costs
+    workload: Workload
+    router: Router
+    batching: Batching
+    delivery: Delivery
+    recovery: Recovery
+    streams: Streams
+    settings: Settings = field(default_factory=Settings)
+    accuracy: AccuracyTable | None = None
+    accuracy_validation: AccuracyTable | None = None

@@ -1,0 +1,302 @@
+"""Nodes fail and return; what was lost is detected and recovered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from infsim.engine.clock import FIRST, Call
+from infsim.engine.kv import Holding
+from infsim.engine.node import DOWN, LOADING, READY, RunningNode
+from infsim.engine.paths import Hop
+from infsim.engine.pipeline import EntryHost
+from infsim.engine.sequence import RUNNING, TRAVELLING, Batch, Sequence, Ticket
+from infsim.errors import PolicyError
+from infsim.policy.interface import Action, Loss
+from infsim.results.recorder import Status
+
+if TYPE_CHECKING:
+    from infsim.engine.core import Engine
+    from infsim.engine.dispatch import Dispatcher
+
+
+class Lost:
+    """A loss that has not been detected yet."""
+
+    __slots__ = ("holdings", "nodes", "resumable", "sequence", "ticket")
+
+    def __init__(self, ticket: Ticket, sequence: Sequence | None, nodes: tuple[int, ...]) -> None:
+        self.ticket = ticket
+        self.sequence = sequence
+        self.nodes = nodes
+        self.holdings: list[Holding] = []
+        self.resumable = False
+
+
+class Failures:
+    """Churn of nodes, losses of requests, and their recovery."""
+
+    def __init__(self, engine: Engine, desk: Dispatcher) -> None:
+        self.engine = engine
+        self.desk = desk
+        self.undetected: set[Lost] = set()
+        self._outages: list[Iterator[tuple[float, float]]] = []
+        self._replaying: dict[Sequence, set[int]] = {}
+
+    def start(self) -> None:
+        """Await the first outage of each node."""
+        streams = self.engine.experiment.streams
+        for node in self.engine.nodes:
+            outages = node.spec.availability.outages(streams.stream("churn", node.spec.name))
+            self._outages.append(iter(outages))
+            self._await_outage(node)
+
+    def _await_outage(self, node: RunningNode) -> None:
+        outage = next(self._outages[node.index], None)
+        if outage is not None:
+            time = max(outage[0], self.engine.clock.now)
+            self.engine.clock.at(time, self._down, (node, outage[1]), FIRST)
+
+    # --- nodes ---------------------------------------------------------------------------------
+
+    def _down(self, call: Call) -> None:
+        node, until = call.argument
+        engine = self.engine
+        now = engine.clock.now
+        for host in node.hosts:
+            host.fail(now)
+        node.stop(now)
+        node.enter(DOWN, now)
+        node.epoch += 1
+        node.failures += 1
+        node.memory.clear()
+        engine.transport.generation[node.index] += 1
+        engine.transport.ready[node.index] = False
+        engine.recorder.incident(now, node.index, "down")
+        self._tell_deployments(node.index)
+        active = sorted(node.active, key=lambda sequence: sequence.request.request_id)
+        node.active.clear()
+        for sequence in active:
+            # Prompts on their way are lost when they would have arrived.
+            if sequence.state != TRAVELLING:
+                self.lose(sequence, (node.index,))
+        if until != float("inf"):
+            engine.clock.at(until, self._up, node, FIRST)
+
+    def _up(self, call: Call) -> None:
+        node: RunningNode = call.argument
+        engine = self.engine
+        now = engine.clock.now
+        node.enter(LOADING, now)
+        engine.recorder.incident(now, node.index, "up")
+        load_s = engine.weights[node.index] / node.spec.load_bytes_per_s
+        engine.clock.at(now + load_s, self._ready, (node, node.epoch), FIRST)
+        self._await_outage(node)
+
+    def _ready(self, call: Call) -> None:
+        node, epoch = call.argument
+        if epoch != node.epoch:
+            return
+        engine = self.engine
+        now = engine.clock.now
+        node.enter(READY, now)
+        engine.transport.ready[node.index] = True
+        engine.recorder.incident(now, node.index, "ready")
+        self._tell_deployments(node.index)
+        if not engine.settings.staleness_s:
+            for deployment in engine.deployments:
+                if node.index in deployment.nodes:
+                    self.desk.retry_parked(deployment)
+
+    def _tell_deployments(self, index: int) -> None:
+        for deployment in self.engine.deployments:
+            if index in deployment.nodes:
+                deployment.changed()
+
+    # --- losses --------------------------------------------------------------------------------
+
+    def lose(self, sequence: Sequence, nodes: tuple[int, ...]) -> None:
+        """A sequence is lost now; it will be recovered when that is detected."""
+        engine = self.engine
+        lost = Lost(sequence.ticket, sequence, nodes)
+        if sequence.state == RUNNING:
+            lost.resumable = sequence.prefilled and sequence.computed == sequence.prompt
+        if sequence.state != TRAVELLING:
+            if sequence.path.entry.node not in nodes:
+                engine.entry(sequence.path.entry).remove(sequence)
+            if sequence.state == RUNNING:
+                lost.holdings = [
+                    held
+                    for held, hop in zip(
+                        engine.kv.holdings(sequence), sequence.path.hops, strict=True
+                    )
+                    if hop.node not in nodes
+                ]
+        self._replaying.pop(sequence, None)
+        sequence.ticket.generated = sequence.generated
+        self.desk.leave(sequence)
+        self._await_detection(lost)
+
+    def lost_forward(self, ticket: Ticket, node: int) -> None:
+        """A request was lost on its way to another node."""
+        self._await_detection(Lost(ticket, None, (node,)))
+
+    def _await_detection(self, lost: Lost) -> None:
+        engine = self.engine
+        now = engine.clock.now
+        self.undetected.add(lost)
+        engine.recorder.incident(now, lost.nodes[0], "loss", lost.ticket.request.request_id)
+        engine.clock.at(now + engine.settings.detection_s, self._detected, lost)
+
+    def _detected(self, call: Call) -> None:
+        lost: Lost = call.argument
+        self.undetected.discard(lost)
+        ticket = lost.ticket
+        ticket.attempts += 1
+        action = self._ask(lost)
+        if action is Action.FAIL or ticket.attempts > self.engine.settings.max_attempts:
+            self._give_up(lost, 1.0)
+            nodes = ", ".join(self.engine.nodes[n].spec.name for n in lost.nodes)
+            self.desk.finish(ticket, Status.FAILED, f"lost with {nodes}")
+            return
+        self.engine.recorder.incident(
+            self.engine.clock.now, lost.nodes[0], "recover", ticket.request.request_id, action.value
+        )
+        if action is Action.REPLAY and self._replay(lost):
+            return
+        self._give_up(lost, 1.0)
+        if action is Action.RESTART:
+            ticket.generated = 0
+            ticket.first_token_s = float("nan")
+        if lost.sequence is None:
+            self.desk.decide(ticket)
+        else:
+            self.desk.dispatch(ticket, self.engine.deployments[ticket.deployment])
+
+    def _ask(self, lost: Lost) -> Action:
+        ticket = lost.ticket
+        now = self.engine.clock.now
+        loss = Loss(ticket.request, now, ticket.attempts, ticket.generated, lost.nodes)
+        try:
+            action = self.engine.experiment.recovery.recover(loss)
+        except PolicyError:
+            raise
+        except Exception as error:
+            reason = f"recover() raised {type(error).__name__}: {error}"
+            raise self._wrong(ticket, reason) from error
+        if not isinstance(action, Action):
+            raise self._wrong(ticket, f"recover() must return an Action, got {action!r}")
+        return action
+
+    def _wrong(self, ticket: Ticket, reason: str) -> PolicyError:
+        name = self.engine.name_of("recovery")
+        return PolicyError("recovery", name, ticket.request.request_id, reason)
+
+    def _give_up(self, lost: Lost, share: float) -> None:
+        """Count the KV as wasted and release what is left of it on other nodes."""
+        sequence = lost.sequence
+        if sequence is None:
+            return
+        lost.ticket.wasted += share * sequence.kv
+        for memory, epoch, size, entries in lost.holdings:
+            if memory.epoch == epoch:
+                memory.release(size, entries)
+        if lost.holdings:
+            self.engine.freed(sequence.path.nodes)
+
+    # --- replay of lost hops on a mesh ---------------------------------------------------------
+
+    def _replay(self, lost: Lost) -> bool:
+        """Give the lost hops new hosts and compute their KV again; False if that cannot be."""
+        sequence = lost.sequence
+        if sequence is None or not lost.resumable:
+            return False
+        deployment = self.engine.deployments[lost.ticket.deployment]
+        held = {id(memory): epoch for memory, epoch, _, _ in lost.holdings}
+        hops = list(sequence.path.hops)
+        memories = self.engine.kv.memories
+        gone = [
+            i
+            for i, hop in enumerate(hops)
+            if held.get(id(memories[hop.node])) != memories[hop.node].epoch
+            or not self.engine.transport.ready[hop.node]
+        ]
+        if not deployment.mesh or 0 in gone or self.engine.settings.prefix_cache:
+            return False
+        loads = list(sequence.loads)
+        age = self.desk.age(self.engine.clock.now)
+        for i in gone:
+            need = sequence.blocks * hops[i].block_bytes
+            chosen = deployment.replace(lost.ticket, hops[i], need, age)
+            if chosen is None:
+                return False
+            _, _, start, end = hops[i].key
+            hops[i] = deployment.maker.hop(chosen.index, start, end)
+            loads[i] = chosen.load
+        lost.ticket.wasted += sequence.kv * sum(hops[i].share for i in gone)
+        resumed = Sequence(
+            lost.ticket, deployment.maker.chain(tuple(hops)), tuple(loads), sequence._target
+        )
+        self._resume(resumed, sequence, gone)
+        return True
+
+    def _resume(self, resumed: Sequence, old: Sequence, gone: list[int]) -> None:
+        """Let a new sequence take over what is left of the old one."""
+        engine = self.engine
+        path = resumed.path
+        entry = engine.entry(path.entry)
+        assert isinstance(entry, EntryHost)
+        resumed.state = RUNNING
+        resumed.prefilled = True
+        resumed.order = entry.next_order
+        entry.next_order += 1
+        entry.running += 1
+        resumed.blocks = old.blocks
+        resumed.kv = resumed.request.input_tokens + resumed.generated - 1
+        resumed.prompt = resumed.computed = resumed.kv
+        for load in resumed.loads:
+            load.running += 1
+        for node in path.nodes:
+            engine.nodes[node].active[resumed] = None
+        self._replaying[resumed] = set(gone)
+        for i in gone:
+            hop = path.hops[i]
+            engine.kv.memories[hop.node].allocate(resumed.blocks * hop.block_bytes)
+        deployment = engine.deployments[resumed.ticket.deployment]
+        for i in gone:
+            hop = path.hops[i]
+            size = resumed.kv * deployment.maker.edge_bytes(hop.key[2])
+            engine.transport.send(
+                resumed.ticket.client, hop.node, size, self._replay_reached, (resumed, i)
+            )
+
+    def _replay_reached(self, content: tuple[Sequence, int], arrived: bool) -> None:
+        sequence, i = content
+        if sequence not in self._replaying:
+            return
+        hop = sequence.path.hops[i]
+        if not arrived:
+            self.lose(sequence, (hop.node,))
+            return
+        batch = Batch(sequence.path, sequence.ticket.client)
+        batch.add_chunk(sequence, 0, sequence.kv, False)
+        batch.replay = sequence
+        self.engine.stage(hop).put(batch, i)
+
+    def replayed(self, sequence: Sequence, hop: Hop, now: float) -> None:
+        """A new hop has computed the KV of a resumed sequence again."""
+        waiting = self._replaying.get(sequence)
+        if waiting is None:
+            return
+        waiting.discard(sequence.path.hops.index(hop))
+        if not waiting:
+            del self._replaying[sequence]
+            entry = sequence.path.entry.node
+            delay = self.engine.transport.delay[hop.node][entry]
+            self.engine.clock.at(now + delay, self._at_hand, sequence)
+
+    def _at_hand(self, call: Call) -> None:
+        sequence: Sequence = call.argument
+        entry = self.engine.entry(sequence.path.entry)
+        assert isinstance(entry, EntryHost)
+        entry.come_back([sequence])

@@ -1,0 +1,146 @@
+"""A node at run time: one iteration at a time, shared by its hosts."""
+
+from __future__ import annotations
+
+from bisect import insort
+from typing import TYPE_CHECKING, Protocol
+
+from infsim.engine.clock import Call, Clock
+from infsim.engine.memory import KvMemory
+from infsim.engine.paths import HopKey
+from infsim.engine.sequence import Sequence
+
+if TYPE_CHECKING:
+    from infsim.cluster.carbon import CarbonIntensity
+    from infsim.cluster.node import Node
+    from infsim.results.recorder import Recorder
+
+READY, LOADING, DOWN = range(3)
+
+
+class Host(Protocol):
+    """The queue of work for one hop on its node."""
+
+    key: HopKey
+
+    def begin(self, now: float) -> bool:
+        """Begin an iteration (by `RunningNode.run`) if there is something to run."""
+
+    def end(self, now: float) -> None:
+        """The iteration is over."""
+
+    def interrupt(self, now: float) -> None:
+        """Other work has come: end a run of iterations after the current one."""
+
+    def fail(self, now: float) -> None:
+        """The node failed."""
+
+    def remove(self, sequence: Sequence) -> None:
+        """A sequence is lost: take it out of the queues."""
+
+    def settle(self, now: float) -> None:
+        """Bring the memory in use up to date."""
+
+
+class RunningNode:
+    """State, queues and accounts of a node.
+
+    Attributes
+    ----------
+    active : dict of Sequence to None
+        Sequences whose path uses the node, in order of dispatch.
+    epoch : int
+        Raised by every failure.
+    """
+
+    def __init__(
+        self, index: int, spec: Node, memory: KvMemory, clock: Clock, carbon: CarbonIntensity
+    ) -> None:
+        self.index = index
+        self.spec = spec
+        self.memory = memory
+        self.clock = clock
+        self.recorder: Recorder | None = None
+        self.state = READY
+        self.epoch = 0
+        self.hosts: list[Host] = []
+        self._keys: list[HopKey] = []
+        self.active: dict[Sequence, None] = {}
+        self.running: Host | None = None
+        self.marked = False
+        self.tokens = self.iterations = self.failures = 0
+        self.busy_s = self.loading_s = self.down_s = 0.0
+        self.since_s = 0.0
+        self._carbon = None if carbon.is_constant else carbon
+        self.busy_carbon = 0.0
+        self.up_carbon = 0.0
+        self._turn: HopKey = (-1, -1, -1, -1)
+        self._run = 0
+        self._started_s = 0.0
+
+    def add(self, host: Host) -> None:
+        """Add a host, in the order in which they take turns."""
+        at = len(self._keys)
+        insort(self._keys, host.key)
+        at = self._keys.index(host.key)
+        self.hosts.insert(at, host)
+
+    def boundary(self, now: float) -> None:
+        """Let the next host with something to run begin."""
+        if self.running is not None or self.state != READY:
+            return
+        hosts = self.hosts
+        if len(hosts) == 1:
+            hosts[0].begin(now)
+            return
+        later = [host for host in hosts if host.key > self._turn]
+        for host in later + hosts[: len(hosts) - len(later)]:
+            if host.begin(now):
+                self._turn = host.key
+                return
+
+    def run(self, host: Host, now: float, until: float) -> None:
+        """Be busy with an iteration, or a run of them."""
+        self.running = host
+        self._started_s = now
+        self._run += 1
+        self.clock.at(until, self._ended, self._run)
+
+    def shorten(self, until: float) -> None:
+        """Let the current run end earlier."""
+        self._run += 1
+        self.clock.at(until, self._ended, self._run)
+
+    def _ended(self, call: Call) -> None:
+        if call.argument != self._run:
+            return
+        now = self.clock.now
+        host = self.running
+        assert host is not None
+        self.running = None
+        self._account_busy(now)
+        host.end(now)
+
+    def stop(self, now: float) -> None:
+        """Break off the iteration: the node failed, or the run is over."""
+        if self.running is not None:
+            self._run += 1
+            self.running = None
+            self._account_busy(now)
+
+    def _account_busy(self, now: float) -> None:
+        self.busy_s += now - self._started_s
+        if self._carbon is not None:
+            self.busy_carbon += self._carbon.integral(self._started_s, now)
+
+    def enter(self, state: int, now: float) -> None:
+        """Change the state, and account for the time spent in the last one."""
+        elapsed = now - self.since_s
+        if self.state == LOADING:
+            self.loading_s += elapsed
+        elif self.state == DOWN:
+            self.down_s += elapsed
+        if self.state != DOWN and self._carbon is not None:
+            self.up_carbon += self._carbon.integral(self.since_s, now)
+        self.state = state
+        self.since_s = now

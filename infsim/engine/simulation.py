@@ -1,0 +1,191 @@
+"""Run an experiment: the entry point of the fast engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from infsim.engine.clock import FIRST, Call
+from infsim.engine.core import Engine
+from infsim.engine.dispatch import Dispatcher
+from infsim.engine.experiment import Experiment
+from infsim.engine.node import RunningNode
+from infsim.engine.solo import SoloHost
+from infsim.errors import ConservationError
+from infsim.results.recorder import RunRecord, Status
+
+JOULES_PER_KWH = 3.6e6
+
+
+def simulate(
+    experiment: Experiment,
+    *,
+    progress: Callable[[int], None] | None = None,
+    engine: Literal["fast", "reference"] = "fast",
+) -> RunRecord:
+    """Run one alternative, one replication.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Policies in it keep state: give each run its own.
+    progress : callable, optional
+        Called with the number of requests that have ended, whenever one does.
+    engine : {"fast", "reference"}
+        The reference engine follows the same rules, slowly and obviously.
+
+    Returns
+    -------
+    RunRecord
+        Marked as interrupted if Ctrl-C came before the end; what had ended by then is in it.
+
+    Raises
+    ------
+    PolicyError
+        If a policy raises or answers what it must not.
+    ConservationError
+        If the audit at the end fails: a bug of the engine.
+    """
+    if engine == "reference":
+        from infsim.engine.reference import simulate_reference
+
+        return simulate_reference(experiment)
+    return Simulation(experiment, progress).run()
+
+
+class Simulation:
+    """One run of the fast engine."""
+
+    def __init__(
+        self, experiment: Experiment, progress: Callable[[int], None] | None = None
+    ) -> None:
+        self.engine = Engine(experiment)
+        self.desk = self.engine.desk = Dispatcher(self.engine, progress)
+        self._over = False
+
+    def run(self) -> RunRecord:
+        """Run to the end and return the record."""
+        interrupted = False
+        try:
+            self._loop()
+        except KeyboardInterrupt:
+            interrupted = True
+        return self._finish(interrupted)
+
+    def _loop(self) -> None:
+        engine, desk = self.engine, self.desk
+        settings = engine.settings
+        desk.failures.start()
+        desk.start_snapshots()
+        if settings.horizon_s is not None:
+            engine.clock.at(settings.horizon_s, self._stop, None, FIRST)
+        draining = False
+        step, open_requests = engine.step, desk.open
+        while not self._over:
+            if desk.exhausted:
+                if not open_requests:
+                    return
+                if not draining:
+                    draining = True
+                    engine.clock.at(engine.clock.now + settings.drain_s, self._stop, None, FIRST)
+            if not step():
+                return
+
+    def _stop(self, call: Call) -> None:
+        self._over = True
+
+    # --- the end -------------------------------------------------------------------------------
+
+    def _finish(self, interrupted: bool) -> RunRecord:
+        engine, desk = self.engine, self.desk
+        now = engine.clock.now
+        if not interrupted:
+            self._audit()
+        for node in engine.nodes:
+            self._settle(node, now)
+        for ticket in list(desk.open.values()):
+            desk.finish(ticket, Status.UNFINISHED, "", float("nan"))
+        transport = engine.transport
+        for node in engine.nodes:
+            self._record_node(node, now)
+        engine.recorder.counters.update(
+            arrivals=desk.done,
+            bytes_sent=sum(transport.sent),
+            bytes_received=sum(transport.received),
+            bytes_lost=transport.lost,
+            bytes_in_flight=transport.in_flight,
+            extrapolated=self._extrapolated(),
+        )
+        return engine.recorder.finish(now, interrupted)
+
+    def _settle(self, node: RunningNode, now: float) -> None:
+        """Break off what runs; sequences know the tokens they have made."""
+        for host in node.hosts:
+            if isinstance(host, SoloHost):
+                host.fail(now)
+        for sequence in node.active:
+            sequence.ticket.generated = sequence.generated
+        node.stop(now)
+        node.enter(node.state, now)
+
+    def _record_node(self, node: RunningNode, now: float) -> None:
+        spec, engine = node.spec, self.engine
+        site = engine.experiment.cluster.sites[spec.site]
+        up_s = now - node.down_s
+        idle_w = spec.count * site.pue * spec.device.idle_w
+        extra_w = spec.count * site.pue * spec.device.active_w - idle_w
+        energy_j = idle_w * up_s + extra_w * node.busy_s
+        if site.carbon.is_constant:
+            carbon_g = energy_j * site.carbon.at(0.0) / JOULES_PER_KWH
+        else:
+            weighted = idle_w * node.up_carbon + extra_w * node.busy_carbon
+            carbon_g = weighted / JOULES_PER_KWH
+        engine.recorder.node(
+            node=node.index,
+            name=spec.name,
+            up_s=up_s,
+            busy_s=node.busy_s,
+            down_s=node.down_s,
+            loading_s=node.loading_s,
+            energy_j=energy_j,
+            carbon_g=carbon_g,
+            peak_kv_bytes=node.memory.peak,
+            weight_bytes=engine.weights[node.index],
+            kv_capacity_bytes=node.memory.capacity,
+            tokens=node.tokens,
+            iterations=node.iterations,
+            failures=node.failures,
+            bytes_sent=engine.transport.sent[node.index],
+            bytes_received=engine.transport.received[node.index],
+        )
+
+    def _extrapolated(self) -> int:
+        costs = {
+            id(hop.cost): hop.cost
+            for deployment in self.engine.deployments
+            for candidate in deployment.candidates
+            for hop in candidate.hops
+        }
+        return sum(cost.extrapolated for cost in costs.values())
+
+    def _audit(self) -> None:
+        """Conservation: bytes, memory, and nothing left behind when all requests have ended."""
+        transport = self.engine.transport
+        balance = (
+            sum(transport.sent) - sum(transport.received) - transport.lost - transport.in_flight
+        )
+        if abs(balance) > 1e-9 * max(1.0, sum(transport.sent)):
+            raise ConservationError(f"{balance} bytes sent are neither received nor lost")
+        everything_ended = not self.desk.open and not self.desk.failures.undetected
+        for node in self.engine.nodes:
+            memory = node.memory
+            if not 0 <= memory.used <= memory.capacity or memory.peak > memory.capacity:
+                raise ConservationError(
+                    f"node {node.spec.name!r} uses {memory.used} (at most {memory.peak}) of"
+                    f" {memory.capacity} bytes of KV memory"
+                )
+            if everything_ended and (memory.used or node.active):
+                raise ConservationError(
+                    f"node {node.spec.name!r} still holds {memory.used} bytes of KV and"
+                    f" {len(node.active)} sequences when all requests have ended"
+                )
