@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from infsim.catalog_folder import CatalogFolder
 from infsim.errors import InputError
+from infsim.units import parse
+
+DEVICES = CatalogFolder(Path(__file__).parent / "catalog", "device")
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,8 @@ class Device:
         Time of an iteration that does not depend on its work (scheduling, launches, sampling).
     layer_overhead_s : float
         The same for each operator of the iteration.
+    interconnect_bytes_per_s : float
+        Bandwidth that collective operations reach between devices of one machine, each way.
     sparse_patterns : tuple of str
         Patterns of zeros whose multiplications are skipped, for example ``("2:4",)``.
     source : str
@@ -45,6 +52,7 @@ class Device:
     bandwidth_efficiency: float = 1.0
     overhead_s: float = 0.0
     layer_overhead_s: float = 0.0
+    interconnect_bytes_per_s: float = 20e9
     sparse_patterns: tuple[str, ...] = ()
     source: str = "unspecified"
 
@@ -52,6 +60,7 @@ class Device:
         object.__setattr__(self, "peak_flops", dict(self.peak_flops))
         self._require_positive("memory_bytes", self.memory_bytes)
         self._require_positive("bandwidth_bytes_per_s", self.bandwidth_bytes_per_s)
+        self._require_positive("interconnect_bytes_per_s", self.interconnect_bytes_per_s)
         if "fp32" not in self.peak_flops:
             raise InputError(
                 f"device {self.name!r}: peak_flops needs fp32, the type of last resort"
@@ -77,3 +86,35 @@ class Device:
             raise InputError(
                 f"device {self.name!r}: {name} must be positive and finite, got {value!r}"
             )
+
+
+def load_device(name: str) -> Device:
+    """Return a device of the catalogue.
+
+    Parameters
+    ----------
+    name : str
+        As in ``DEVICES.names()``; case, spaces and underscores do not matter.
+
+    Raises
+    ------
+    InputError
+        If there is no such device; suggests the nearest one.
+    """
+    entry = DEVICES.read(name)
+    efficiency, overhead = entry["efficiency"], entry["overhead"]
+    return Device(
+        name=DEVICES.resolve(name),
+        memory_bytes=int(parse(entry["memory"], "memory")),
+        bandwidth_bytes_per_s=parse(entry["bandwidth"], "bandwidth"),
+        peak_flops={key: parse(value, "flops") for key, value in entry["peak"].items()},
+        idle_w=parse(entry["power"]["idle"], "power"),
+        active_w=parse(entry["power"]["board"], "power"),
+        compute_efficiency=efficiency["compute"],
+        bandwidth_efficiency=efficiency["bandwidth"],
+        overhead_s=parse(overhead["iteration"], "time"),
+        layer_overhead_s=parse(overhead["operator"], "time"),
+        interconnect_bytes_per_s=parse(entry["interconnect"], "bandwidth"),
+        sparse_patterns=tuple(entry["sparsity"]),
+        source=entry["source"],
+    )

@@ -53,8 +53,9 @@ class Node:
         How fast it gets weights (disk or network) before it serves.
     memory_fraction : float
         Share of device memory that may hold weights and KV cache.
-    interconnect_bytes_per_s : float
-        Bandwidth of one device to the others of the group, each way.
+    interconnect_bytes_per_s : float or None
+        Bandwidth of one device to the others of the group, each way; None for that of the
+        device.
     interconnect_latency_s : float
         Least time of one collective operation of the group.
     availability : Availability
@@ -69,7 +70,7 @@ class Node:
     downlink_bytes_per_s: float = inf
     load_bytes_per_s: float = 2e9
     memory_fraction: float = 0.9
-    interconnect_bytes_per_s: float = 300e9
+    interconnect_bytes_per_s: float | None = None
     interconnect_latency_s: float = 10e-6
     availability: Availability = field(default_factory=AlwaysUp)
 
@@ -87,9 +88,10 @@ class Node:
             "load_bytes_per_s",
             "interconnect_bytes_per_s",
         ):
-            if not getattr(self, name) > 0:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
                 raise InputError(
-                    f"node {self.name!r}: {name} must be positive, got {getattr(self, name)!r}"
+                    f"node {self.name!r}: {name} must be positive, got {value!r}"
                 )
         if not self.interconnect_latency_s >= 0:
             raise InputError(

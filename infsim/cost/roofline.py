@@ -136,9 +136,8 @@ class _Rates:
         self.pair_s = 2 * self._wide_mac_s  # per unit of attention_dim: scores and values
         self.kv_s = form.kv_bits / 8 * self._byte_s
         self.reduce_latency_s = node.interconnect_latency_s if count > 1 else 0.0
-        self.reduce_value_s = (
-            2 * (count - 1) / count * form.activation_bits / 8 / node.interconnect_bytes_per_s
-        )
+        interconnect = node.interconnect_bytes_per_s or device.interconnect_bytes_per_s
+        self.reduce_value_s = 2 * (count - 1) / count * form.activation_bits / 8 / interconnect
 
     def linear(self, op: Operator, count: int) -> _Linear:
         weight_s = self._form.weight_bits / 8 * self._byte_s
