@@ -1,0 +1,92 @@
+"""What an experiment needs that is not a policy, made up: linear costs, and a table of requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+from infsim.cluster.cluster import Cluster
+from infsim.cost.costs import Costs
+from infsim.cost.interface import StepCost
+from infsim.model.deployment import Deployment
+from infsim.model.formats import Format
+from infsim.rng import Streams
+from infsim.workload.requests import Requests
+
+FAKE_FORMAT = Format("fake", weight_bits=16, activation_bits=16, kv_bits=16)
+
+
+@dataclass
+class LinearStepCost(StepCost):
+    """An iteration lasts a fixed time plus so much for each thing in it, in seconds."""
+
+    base: float = 0.0
+    prefill_token: float = 0.0
+    prefill_pair: float = 0.0
+    prefill_entry: float = 0.0
+    decode: float = 0.0
+    decode_entry: float = 0.0
+    sequence: float = 0.0
+    calibrated: bool = field(default=False, init=False)
+    source: str = field(default="made up", init=False)
+    extrapolated: int = field(default=0, init=False)
+
+    def step_s(
+        self,
+        prefill_tokens: int,
+        prefill_pairs: float,
+        prefill_context: float,
+        decode_sequences: int,
+        decode_context: float,
+        sequences: int,
+    ) -> float:
+        return (
+            self.base
+            + self.prefill_token * prefill_tokens
+            + self.prefill_pair * prefill_pairs
+            + self.prefill_entry * prefill_context
+            + self.decode * decode_sequences
+            + self.decode_entry * decode_context
+            + self.sequence * sequences
+        )
+
+    def decode_line(self, sequences: int, context: float) -> tuple[float, float, float]:
+        return self.base + (self.decode + self.sequence) * sequences, self.decode_entry, inf
+
+    def times(self, operators: int, scale: float) -> LinearStepCost:
+        """Cost of so many operators, in a world where everything takes `scale` times as long."""
+        work = operators * scale
+        return LinearStepCost(
+            self.base * scale,
+            self.prefill_token * work,
+            self.prefill_pair * work,
+            self.prefill_entry * work,
+            self.decode * work,
+            self.decode_entry * work,
+            self.sequence * work,
+        )
+
+
+class LinearCosts(Costs):
+    """Memory as it is, time linear: one `LinearStepCost` per operator for each node."""
+
+    def __init__(
+        self, cluster: Cluster, per_node: Sequence[LinearStepCost], scale: float = 1.0
+    ) -> None:
+        super().__init__(cluster)
+        self.per_node = per_node
+        self.scale = scale
+
+    def step(self, node: int, deployment: Deployment, operators: Sequence[int]) -> StepCost:
+        return self.per_node[node].times(len(operators), self.scale)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A workload that is there already, in blocks."""
+
+    requests: tuple[Requests, ...]
+
+    def blocks(self, streams: Streams) -> Iterator[Requests]:
+        return iter(self.requests)
