@@ -9,6 +9,17 @@ from infsim.results.metrics import METRICS
 from infsim.results.tables import MISSING, Cell, Column, Table, format_estimate, format_value
 from infsim.study.comparison import LEVEL, Contrast, Observations
 
+CONTRAST_COLUMNS = (
+    "alternative",
+    "metric",
+    "first",
+    "second",
+    "difference",
+    "relative",
+    "p_value",
+    "beyond_noise",
+)
+
 # Alternatives beside the first in one table for people; more go into further tables.
 _BESIDE = 3
 
@@ -38,8 +49,7 @@ def differences_table(observations: Observations) -> Table:
     Plain SI numbers; ``p_value`` is adjusted (Holm), ``beyond_noise`` is None where a single run
     gives nothing to tell it by.
     """
-    names = ("alternative", "metric", "first", "second", "difference", "relative")
-    names += ("p_value", "beyond_noise")
+    columns = tuple(map(Column, CONTRAST_COLUMNS))
     rows = tuple(
         (
             found.alternative,
@@ -53,7 +63,7 @@ def differences_table(observations: Observations) -> Table:
         )
         for found in observations.contrasts
     )
-    return Table(tuple(map(Column, names)), rows, "differences", contrast_notes(observations))
+    return Table(columns, rows, "differences", contrast_notes(observations))
 
 
 def comparison_tables(observations: Observations) -> list[Table]:
@@ -99,8 +109,9 @@ def _comparison_row(
 
 
 def change(contrast: Contrast) -> str:
-    """Return a difference in a few characters: ``-8.2 % *``, ``~`` within noise, ``(-8.2 %)``.
+    """Return a difference in a few characters: ``-8.2 % *``, ``~`` within noise, ``=`` for none.
 
+    One that cannot be told from noise is in parentheses.
     Fractions differ in percentage points (pp), everything else in percent of the first value.
     """
     value = contrast.difference.value
@@ -108,12 +119,14 @@ def change(contrast: Contrast) -> str:
         return MISSING
     if contrast.beyond_noise is False:
         return "~"
+    if value == 0:
+        return "="
     if METRICS[contrast.metric].dimension == "fraction":
         shown = f"{_tenths(value * 100):+} pp"
     elif math.isfinite(contrast.relative):
         shown = f"{_tenths(contrast.relative * 100):+} %"
     else:
-        shown = "=" if value == 0 else f"{'+' if value > 0 else ''}{format_value(value)}"
+        shown = f"{'+' if value > 0 else ''}{format_value(value)}"
     return f"{shown} *" if contrast.beyond_noise else f"({shown})"
 
 
