@@ -147,6 +147,12 @@ class Lognormal(Duration):
         _require_positive("lognormal mean", mean_s)
         return cls(log(mean_s) - sigma * sigma / 2, sigma)
 
+    @classmethod
+    def from_median(cls, median_s: float, sigma: float) -> Lognormal:
+        """Return the lognormal distribution of this median, with ``sigma`` of the logarithm."""
+        _require_positive("lognormal median", median_s)
+        return cls(log(median_s), sigma)
+
     @property
     def mean_s(self) -> float:
         return exp(self.mu + self.sigma * self.sigma / 2)

@@ -1,31 +1,44 @@
-"""Energy and carbon: power over time, and what the electricity of a site emits."""
+"""Energy and carbon: the power of a node over time, and what its electricity emits."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from infsim.cluster.node import Node, Site
 
 JOULES_PER_KWH = 3.6e6
 
 
-def idle_power_w(node: Node) -> float:
-    """Power of a node that is up and has nothing to do, in watts."""
-    return node.device.idle_w * node.count
+@dataclass(frozen=True, slots=True)
+class PowerDraw:
+    """Power of a node at the meter of its site (PUE included): idle while up, more while busy.
 
-
-def busy_power_w(node: Node) -> float:
-    """Power of a node in the middle of an iteration, in watts."""
-    return node.device.active_w * node.count
-
-
-def energy_j(node: Node, site: Site, up_s: float, busy_s: float) -> float:
-    """Energy of a node that was up for ``up_s``, of which it was busy for ``busy_s``.
-
-    The overhead of the site (its PUE) is included. Joules.
+    Attributes
+    ----------
+    idle_w, busy_w : float
+        Watts while the node is up without work, and in the middle of an iteration.
     """
-    devices = idle_power_w(node) * (up_s - busy_s) + busy_power_w(node) * busy_s
-    return devices * site.pue
 
+    idle_w: float
+    busy_w: float
 
-def carbon_g(power_w: float, site: Site, start_s: float, end_s: float) -> float:
-    """Grams of CO2e of a constant device power between two times, PUE included."""
-    return power_w * site.pue * site.carbon.integral(start_s, end_s) / JOULES_PER_KWH
+    @classmethod
+    def of(cls, node: Node, site: Site) -> PowerDraw:
+        """Return the power draw of a node at a site."""
+        scale = node.count * site.pue
+        return cls(node.device.idle_w * scale, node.device.active_w * scale)
+
+    def energy_j(self, up_s: float, busy_s: float) -> float:
+        """Joules of a node that was up for ``up_s``, of which it was busy for ``busy_s``."""
+        return self.idle_w * up_s + (self.busy_w - self.idle_w) * busy_s
+
+    def carbon_g(self, up_intensity: float, busy_intensity: float) -> float:
+        """Grams of CO2e.
+
+        Parameters
+        ----------
+        up_intensity, busy_intensity : float
+            Integrals of the site's carbon intensity over the time that the node was up, and
+            busy, in g/kWh times seconds (`infsim.cluster.carbon.CarbonIntensity.integral`).
+        """
+        return self.energy_j(up_intensity, busy_intensity) / JOULES_PER_KWH
