@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from itertools import accumulate
+from typing import Literal, Protocol
 
 from infsim.cluster.cluster import Cluster
 from infsim.cluster.node import Node
@@ -14,6 +16,9 @@ from infsim.errors import InputError
 from infsim.model.deployment import Deployment
 from infsim.model.formats import Format
 from infsim.model.graph import Operator, OperatorGraph
+
+Position = Literal["anywhere", "first", "inner", "last"]
+"""Where in a chain operators are."""
 
 
 class HostedSpan(Protocol):
@@ -102,8 +107,15 @@ class Costs:
                 )
         return left
 
-    def layer_capacity(self, node: int, deployment: Deployment, tokens: float | None = None) -> int:
-        """How many operators of a chain fit on a node, wherever in the chain they are.
+    def layer_capacity(
+        self,
+        node: int,
+        deployment: Deployment,
+        tokens: float | None = None,
+        *,
+        at: Position = "anywhere",
+    ) -> int:
+        """How many consecutive operators of a chain fit on a node.
 
         Parameters
         ----------
@@ -112,19 +124,23 @@ class Costs:
         tokens : float or None
             Tokens whose KV cache must fit beside the weights; by default those of one
             sequence (``demand_tokens``, else ``expected_context``).
+        at : {"anywhere", "first", "inner", "last"}
+            Where in the chain they are: the first operator often comes with an embedding and
+            the last one with a head. ``"anywhere"`` gives a number that fits at every place.
         """
         if tokens is None:
             tokens = deployment.demand_tokens or deployment.expected_context
-        operators = deployment.model.graph.operators
         needs = [
-            weight_bytes([op], deployment.format)
-            + kv_bytes_per_token([op], deployment.format) * tokens
-            for op in operators
+            weight_bytes([operator], deployment.format)
+            + kv_bytes_per_token([operator], deployment.format) * tokens
+            for operator in deployment.model.graph.operators
         ]
         free = self.free_bytes(node)
-        if sum(needs) <= free:
-            return len(needs)
-        return _widest_window(needs, free)
+        if at == "first":
+            return bisect_right(list(accumulate(needs)), free)
+        if at == "last":
+            return bisect_right(list(accumulate(reversed(needs))), free)
+        return _widest_window(needs[1:-1] if at == "inner" else needs, free)
 
     # --- transfers
 

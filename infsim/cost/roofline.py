@@ -67,25 +67,24 @@ class RooflineStepCost(StepCost):
         self.source = f"roofline of {node.device.name} ({node.device.source})"
         self.extrapolated = 0
         rates = _Rates(node, form)
-        kinds = Counter(replace(op, name="", extra_parameters=0) for op in operators)
-        self._linear = tuple(rates.linear(op, count) for op, count in kinds.items())
+        kinds = Counter(map(_layer_alone, operators)).items()
+        self._linear = tuple(rates.linear(op, count) for op, count in kinds)
         self._prefill = tuple(
             (count * op.attention_dim * rates.pair_s, count * op.kv_values_per_token * rates.kv_s)
-            for op, count in kinds.items()
+            for op, count in kinds
             if op.attention_dim or op.kv_values_per_token
         )
         self._decode_slope_s = sum(max(pair_s, kv_s) for pair_s, kv_s in self._prefill)
-        self._heads = tuple(rates.head(op, count) for op, count in kinds.items() if op.head_macs)
-        reductions = sum((2 if op.attention_dim else 1) * count for op, count in kinds.items())
-        values = sum(
-            (2 if op.attention_dim else 1) * count * op.output_values for op, count in kinds.items()
-        )
+        self._heads = tuple(rates.head(op) for op in operators if op.head_macs)
+        reductions = [(count * (2 if op.attention_dim else 1), op) for op, count in kinds]
         self._overhead_s = (
             node.device.overhead_s
             + len(operators) * node.device.layer_overhead_s
-            + reductions * rates.reduce_latency_s
+            + sum(times for times, _ in reductions) * rates.reduce_latency_s
         )
-        self._reduce_s = values * rates.reduce_value_s
+        self._reduce_s = rates.reduce_value_s * sum(
+            times * op.output_values for times, op in reductions
+        )
         self._decode_base_s: dict[int, float] = {}
 
     def step_s(
@@ -125,6 +124,13 @@ class RooflineStepCost(StepCost):
         return time_s
 
 
+def _layer_alone(op: Operator) -> Operator:
+    """Strip what is not priced with the layer, so that the layers of a chain are of one kind."""
+    return replace(
+        op, name="", extra_parameters=0, head_parameters=0, head_macs=0, tied_parameters=0
+    )
+
+
 class _Rates:
     """Seconds per unit of work of a format on the devices of a node."""
 
@@ -156,9 +162,9 @@ class _Rates:
             traffic_s=2 * op.output_values * value_s + op.kv_values_per_token * self.kv_s,
         )
 
-    def head(self, op: Operator, count: int) -> tuple[float, float]:
+    def head(self, op: Operator) -> tuple[float, float]:
         weights_s = op.head_parameters * self._form.embedding_bits / 8 * self._byte_s
-        return count * op.head_macs * self._wide_mac_s, count * weights_s
+        return op.head_macs * self._wide_mac_s, weights_s
 
 
 def _peak(device: Device, compute: str) -> float:

@@ -68,11 +68,9 @@ def model_from_mapping(name: str, figures: Mapping[str, Any]) -> Model:
     InputError
         For an unknown kind or figures that make no model.
     """
-    kind = figures.get("kind")
+    kind = str(figures.get("kind"))
     if kind not in _BUILDERS:
-        raise InputError(
-            f"model {name!r}: unknown kind {kind!r}{did_you_mean(str(kind), _BUILDERS)}"
-        )
+        raise InputError(f"model {name!r}: unknown kind {kind!r}{did_you_mean(kind, _BUILDERS)}")
     try:
         return _BUILDERS[kind](name, figures)
     except (KeyError, TypeError) as error:
