@@ -1,0 +1,156 @@
+"""Fit a profile to a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infsim.errors import InputError
+from infsim.workload.cascade import fit_burstiness
+from infsim.workload.lengths import Quantiles
+from infsim.workload.profile import Profile
+from infsim.workload.rank_grid import fit_cells, fit_drift
+from infsim.workload.requests import Requests
+
+KNOTS = 48
+"""Entries of a quantile table."""
+
+FEWEST_REQUESTS = 100
+_FEWEST_OF_WINDOW = 40
+_FEWEST_OF_SEGMENT = 400
+_MOST_SEGMENTS = 24
+
+
+def fit_profile(
+    requests: Requests,
+    *,
+    windows: int = 120,
+    bins: int = 8,
+    segments: int | None = None,
+    source: Mapping[str, Any] | None = None,
+) -> Profile:
+    """Fit a profile to a whole trace.
+
+    Parameters
+    ----------
+    requests : Requests
+        The trace, at least 100 requests.
+    windows : int
+        Windows of the rates at most; there are fewer in a short trace.
+    bins : int
+        Bins of the rank of each length.
+    segments : int or None
+        Segments of time with lengths of their own; None tells by `drift` how many the trace needs.
+    source : mapping, optional
+        Copied into the profile.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than 100 requests, or all arrive at once.
+    """
+    n = len(requests)
+    if n < FEWEST_REQUESTS:
+        raise InputError(f"{n} requests are too few for a profile, {FEWEST_REQUESTS} are needed")
+    arrival_s = spread_ticks(requests.arrival_s)
+    start_s = float(arrival_s[0])
+    length_s = float(arrival_s[-1]) - start_s
+    if not length_s > 0:
+        raise InputError("all requests arrive at once, that makes no profile")
+    windows = max(1, min(windows, n // _FEWEST_OF_WINDOW))
+    window_s = length_s / windows
+    phase = (arrival_s - start_s) / length_s
+    index = np.minimum((phase * windows).astype(np.int64), windows - 1)
+    if segments is None:
+        segments = segments_needed(requests, phase)
+    segment = np.minimum((phase * segments).astype(np.int64), segments - 1)
+    return Profile(
+        window_s=window_s,
+        counts=np.bincount(index, minlength=windows).tolist(),
+        burstiness=fit_burstiness(arrival_s, start_s, window_s, windows),
+        input_tokens=quantile_table(requests.input_tokens),
+        output_tokens=quantile_table(requests.output_tokens),
+        drift=fit_drift(requests.output_tokens, phase, segments),
+        cells=fit_cells(requests.input_tokens, requests.output_tokens, segment, bins).tolist(),
+        source=source or {},
+    )
+
+
+def quantile_table(values: NDArray[np.int64], knots: int = KNOTS) -> Quantiles:
+    """Choose the quantiles that tell most of a distribution.
+
+    Knots are put one by one where the table is farthest from the values: by turns where it is so
+    in tokens over all of an interval (so that mean and tail are right), and in probability (so
+    that the KS distance is small).
+
+    Parameters
+    ----------
+    values : int64 (n,)
+        Lengths.
+    knots : int
+        Entries of the table, or fewer if it is exact before.
+    """
+    levels = np.union1d(np.linspace(0, 1, 2001), 1 - np.geomspace(1e-5, 1e-3, 15)).round(5)
+    exact = np.quantile(values, levels)
+    chosen = [0, len(levels) - 1]
+    while len(chosen) < knots:
+        table = np.interp(levels, levels[chosen], exact[chosen])
+        miss = np.abs(table - exact)
+        if len(chosen) % 2:
+            below = np.searchsorted(table, exact, side="left") / (len(levels) - 1)
+            above = np.searchsorted(table, exact, side="right") / (len(levels) - 1)
+            candidate = int(np.argmax(np.maximum(below - levels, levels - above)))
+        else:
+            area = np.add.reduceat(miss * np.gradient(levels), chosen[:-1])
+            worst = int(np.argmax(area))
+            candidate = chosen[worst] + int(np.argmax(miss[chosen[worst] : chosen[worst + 1]]))
+        if candidate in chosen:
+            candidate = int(np.argmax(miss))
+        if candidate in chosen:
+            break
+        chosen = sorted([*chosen, candidate])
+    return Quantiles(levels[chosen].tolist(), exact[chosen].tolist())
+
+
+def segments_needed(requests: Requests, phase: NDArray[np.float64]) -> int:
+    """Return how many segments of time the lengths need: 1 if they do not drift.
+
+    Lengths drift if their means differ between segments more than by chance: by an F statistic
+    above 3 for one of the two.
+    """
+    segments = min(_MOST_SEGMENTS, len(requests) // _FEWEST_OF_SEGMENT)
+    if segments < 2:
+        return 1
+    segment = np.minimum((phase * segments).astype(np.int64), segments - 1)
+    drift = max(
+        _f_statistic(np.log(tokens), segment)
+        for tokens in (requests.input_tokens, requests.output_tokens)
+    )
+    return segments if drift > 3 else 1
+
+
+def spread_ticks(arrival_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Spread arrivals over the ticks of a coarse clock, uniformly; others stay as they are.
+
+    A clock is coarse if most requests share their time with another one; a tick is then the
+    median distance of different times. The spread is the same for the same times.
+    """
+    times = np.unique(arrival_s)
+    if len(times) < 2 or len(times) > len(arrival_s) / 2:
+        return arrival_s
+    tick_s = float(np.median(np.diff(times)))
+    return np.sort(arrival_s + tick_s * np.random.default_rng(0).random(len(arrival_s)))
+
+
+def _f_statistic(values: NDArray[np.float64], group: NDArray[np.int64]) -> float:
+    """Return the variance between groups over the variance within."""
+    present, group, count = np.unique(group, return_inverse=True, return_counts=True)
+    if len(present) < 2:
+        return 0.0
+    mean = np.bincount(group, weights=values) / count
+    between = float((count * (mean - values.mean()) ** 2).sum()) / (len(present) - 1)
+    within = float(((values - mean[group]) ** 2).sum()) / max(1, len(values) - len(present))
+    return between / within if within else 0.0

@@ -1,0 +1,174 @@
+"""Profiles: a trace in a few kilobytes of YAML, from which requests like its own are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from infsim.errors import InputError, Where, did_you_mean
+from infsim.workload.cascade import Cascade
+from infsim.workload.lengths import Quantiles
+from infsim.workload.rank_grid import RankGrid
+from infsim.workload.synthetic import Synthetic
+
+KIND = "trace-profile"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What matters of a trace for a queue: rates, burstiness, lengths and how they change.
+
+    Attributes
+    ----------
+    window_s : float
+        Length of a window of the rates.
+    counts : sequence of int
+        Requests in each window.
+    burstiness : sequence of float
+        See `infsim.workload.cascade.Cascade`.
+    input_tokens, output_tokens : Quantiles
+        Of the lengths of all requests.
+    cells : sequence of sequences of int
+        See `infsim.workload.rank_grid.RankGrid`; each row is a segment of time.
+    drift : sequence of float
+        See there, too.
+    source : mapping
+        Where the trace comes from: name, url, licence, …
+    errors : mapping
+        How far made traces are from the real one, see `infsim.workload.compare`.
+    """
+
+    window_s: float
+    counts: Sequence[int]
+    burstiness: Sequence[float]
+    input_tokens: Quantiles
+    output_tokens: Quantiles
+    cells: Sequence[Sequence[int]]
+    drift: Sequence[float] = ()
+    source: Mapping[str, Any] = field(default_factory=dict)
+    errors: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the trace."""
+        return self.window_s * len(self.counts)
+
+    def workload(self, cycles: int | None = 1) -> Synthetic:
+        """Return a workload like the trace; after its end it begins again, drawn anew.
+
+        Parameters
+        ----------
+        cycles : int or None
+            How often the profile is gone through; None: without end.
+        """
+        return Synthetic(
+            Cascade(self.counts, self.window_s, self.burstiness, cycles),
+            RankGrid(
+                self.input_tokens,
+                self.output_tokens,
+                self.cells,
+                self.duration_s,
+                self.drift,
+            ),
+        )
+
+
+_SECTIONS = {
+    "arrivals": ("window_s", "counts", "burstiness"),
+    "input_tokens": ("levels", "values"),
+    "output_tokens": ("levels", "values"),
+    "dependence": ("drift", "cells"),
+}
+_NESTED = ("source", "errors")
+
+
+def load_profile(path: Path) -> Profile:
+    """Read a profile.
+
+    Raises
+    ------
+    InputError
+        If the file is absent, not YAML, or not a profile.
+    """
+    import yaml
+
+    where = Where(str(path))
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"cannot read the profile: {error}", where=where) from None
+    if not isinstance(data, dict) or data.get("kind") != KIND:
+        raise InputError(f"not a profile: 'kind: {KIND}' is missing", where=where)
+    if data.get("version") != VERSION:
+        raise InputError(f"version is {data.get('version')!r}, known is {VERSION}", where=where)
+    _check_keys(data, ("kind", "version", *_NESTED, *_SECTIONS), where)
+    try:
+        profile = Profile(
+            **_section(data, "arrivals", where),
+            input_tokens=Quantiles(**_section(data, "input_tokens", where)),
+            output_tokens=Quantiles(**_section(data, "output_tokens", where)),
+            **_section(data, "dependence", where),
+            **{name: data.get(name, {}) for name in _NESTED},
+        )
+        profile.workload()  # its parts check their numbers
+    except InputError as error:
+        raise (error if error.where else error.at(where)) from None
+    return profile
+
+
+def save_profile(profile: Profile, path: Path) -> None:
+    """Write a profile; numbers keep six digits."""
+    import yaml
+
+    data: dict[str, Any] = {"kind": KIND, "version": VERSION, "source": dict(profile.source)}
+    for section, names in _SECTIONS.items():
+        part = getattr(profile, section, profile)
+        data[section] = {name: _plain(getattr(part, name)) for name in names}
+    data["errors"] = _plain(profile.errors)
+    text = yaml.safe_dump(
+        data, sort_keys=False, default_flow_style=None, width=100, allow_unicode=True
+    )
+    path.write_text(text, encoding="utf-8")
+
+
+def _section(data: Mapping[str, Any], section: str, where: Where) -> dict[str, Any]:
+    """Return the numbers of a section, all of them and nothing else."""
+    part = data.get(section)
+    if not isinstance(part, dict):
+        raise InputError(f"section {section!r} is missing", where=where)
+    names = _SECTIONS[section]
+    _check_keys(part, names, where)
+    return {
+        name: _numbers(part.get(name), replace(where, path=f"{section}.{name}")) for name in names
+    }
+
+
+def _check_keys(data: Mapping[Any, Any], known: Sequence[str], where: Where) -> None:
+    for key in data:
+        if key not in known:
+            raise InputError(f"unknown entry {key!r}{did_you_mean(str(key), known)}", where=where)
+
+
+def _numbers(value: object, where: Where) -> Any:
+    """Check that a value is a number, or lists of numbers."""
+    if isinstance(value, list):
+        return [_numbers(item, where) for item in value]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{value!r} is not a number", where=where)
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """Make plain Python numbers, lists and dicts of a value, floats with six digits."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Sequence) or hasattr(value, "tolist"):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else float(f"{value:.6g}")
+    return value
