@@ -31,6 +31,16 @@ class Clock(simpy.Environment):
     would be missed by an ulp. `at` puts the exact time into the queue.
     """
 
+    def moment(self) -> bool:
+        """Handle all events of the next moment; False if there is none."""
+        queue = self._queue
+        if not queue:
+            return False
+        time = queue[0][0]
+        while queue and queue[0][0] == time:
+            self.step()
+        return True
+
     def at(
         self, time: float, action: Callable[[Call], None], argument: Any, priority: int = NORMAL
     ) -> None:

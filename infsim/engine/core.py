@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from infsim.engine.clock import NORMAL, Call, Clock
+from infsim.engine.clock import Clock
 from infsim.engine.deployments import RunningDeployment
 from infsim.engine.experiment import Experiment
 from infsim.engine.kv import KvReservations
@@ -80,8 +80,8 @@ class Engine:
             capacity = int(self.experiment.costs.kv_capacity_bytes(i)) - self.weights[i]
             if capacity < 0:
                 raise InfeasibleError(
-                    f"the weights placed on node {spec.name!r} take {self.weights[i] / GIB:.2f} GiB,"
-                    f" {-capacity / GIB:.2f} GiB more than it has"
+                    f"the weights placed on node {spec.name!r} take"
+                    f" {self.weights[i] / GIB:.2f} GiB, {-capacity / GIB:.2f} GiB more than it has"
                 )
             carbon = cluster.sites[spec.site].carbon
             nodes.append(RunningNode(i, spec, KvMemory(capacity), self.clock, carbon))
@@ -110,32 +110,24 @@ class Engine:
             node.marked = True
             self._due.append(node)
 
-    def wake(self, node: RunningNode, time: float) -> None:
-        """Look at a node later."""
-        self.clock.at(time, self._woken, node, NORMAL)
-
-    def _woken(self, call: Call) -> None:
-        self.mark(call.argument)
-
-    def step(self) -> bool:
-        """Handle one event, and the boundaries if it was the last of its moment.
+    def moment(self) -> bool:
+        """Handle everything that happens at the next moment, then the boundaries of nodes.
 
         Returns False if nothing is left to happen.
         """
         clock = self.clock
-        due = self._due
-        if due and clock.peek() > clock.now:
-            self._due = []
+        if not clock.moment():
+            return False
+        while self._due:
+            due, self._due = self._due, []
             if len(due) > 1:
                 due.sort(key=_index)
             now = clock.now
             for node in due:
                 node.marked = False
                 node.boundary(now)
-            return True
-        if clock.peek() == float("inf"):
-            return False
-        clock.step()
+            if self._due and clock.peek() == now:
+                clock.moment()
         return True
 
     # --- hosts ---------------------------------------------------------------------------------
@@ -145,7 +137,7 @@ class Engine:
         host = self._hosts.get(hop)
         if host is None:
             node = self.nodes[hop.node]
-            if self._solo[hop.node]:
+            if self._solo[hop.node] and self.batching.steady:
                 host = SoloHost(self, node, hop)
             else:
                 host = EntryHost(self, node, hop)
@@ -211,22 +203,20 @@ class Engine:
         """A batch is through: tokens are made, sequences end or go back to the entry."""
         entry = self.entry(batch.path.entry)
         assert isinstance(entry, EntryHost)
+        made = batch.decodes + [sequence for sequence, final in batch.chunks if final]
         returning: list[Sequence] = []
-        ended: list[Sequence] = []
-        made = [sequence for sequence in batch.decodes if sequence.state == RUNNING]
-        for sequence, final in batch.chunks:
-            if final and sequence.state == RUNNING:
-                made.append(sequence)
-                sequence.prefilled = True
-                self.prompt_done(sequence, last, now)
         for sequence in made:
+            if sequence.state != RUNNING:
+                continue
+            if not sequence.prefilled:
+                self.prompt_done(sequence, last, now)
             sequence.generated += 1
-            done = sequence.generated >= sequence._target
-            (ended if done else returning).append(sequence)
-        for sequence in ended:
+            if sequence.generated < sequence._target:
+                returning.append(sequence)
+                continue
             entry.running -= 1
             self.release(sequence)
-            self.desk.ended(sequence, last, now)
+            self.desk.ended(sequence, last)
         if returning:
             size = len(returning) * self.settings.token_bytes
             content = (entry, returning, batch.client, size)
@@ -250,6 +240,7 @@ class Engine:
 
     def prompt_done(self, sequence: Sequence, last: Hop, now: float) -> None:
         """A prompt has passed the last hop: its first token is made."""
+        sequence.prefilled = True
         if self.settings.prefix_cache:
             self.kv.share_prefix(sequence)
         ticket = sequence.ticket
@@ -268,10 +259,6 @@ class Engine:
                 node in nodes for waiting in entry.queue for node in waiting.path.nodes
             ):
                 self.mark(entry.node)
-
-    def failed(self, sequence: Sequence, error: str, now: float) -> None:
-        """A sequence cannot be finished."""
-        self.desk.failed(sequence, error, now)
 
 
 def _index(node: RunningNode) -> int:

@@ -181,8 +181,12 @@ class RunningDeployment:
     def _route_mesh(
         self, request: Request, believed: list[Candidate]
     ) -> tuple[Path, int, tuple[Load, ...]] | None:
+        """None if some operator is held by no stage believed to be ready."""
         operators = len(self.spec.model.graph.operators)
-        self._view.replicas = believed
+        held = {op for c in believed for op in range(c.hops[0].key[2], c.hops[0].key[3])}
+        if len(held) < operators:
+            return None
+        self._view.replicas = [c for c in believed if c.hops[0].key[2] == 0]
         try:
             whole = self._router.path(request, self._view)
         except Exception as error:
@@ -190,10 +194,7 @@ class RunningDeployment:
         if whole is not None:
             chosen = self._checked(request, list(whole), believed, operators)
         else:
-            found = self._hop_by_hop(request, believed, operators)
-            if found is None:
-                return None
-            chosen = found
+            chosen = self._hop_by_hop(request, believed, operators)
         hops, position = [], 0
         for candidate in chosen:
             hops.append(self._hop_of(candidate, position))
@@ -202,14 +203,12 @@ class RunningDeployment:
 
     def _hop_by_hop(
         self, request: Request, believed: list[Candidate], operators: int
-    ) -> list[Candidate] | None:
+    ) -> list[Candidate]:
         chosen: list[Candidate] = []
         origin, position = self.here, 0
         try:
             while position < operators:
                 holders = [c for c in believed if c.hops[0].key[2] <= position < c.hops[0].key[3]]
-                if not holders:
-                    return None
                 self.position = position
                 self._view.replicas = holders
                 candidate = self._ask(request, holders)

@@ -145,7 +145,7 @@ class Dispatcher:
             self.engine.transport.send(
                 ticket.here,
                 action.node,
-                self._size(request),
+                self._size(request.input_tokens),
                 self._forwarded,
                 (ticket, action.node),
             )
@@ -155,11 +155,11 @@ class Dispatcher:
     def _wrong(self, request: Request, reason: str) -> PolicyError:
         return PolicyError("delivery", self.engine.name_of("delivery"), request.request_id, reason)
 
-    def _size(self, request: Request) -> float:
+    def _size(self, tokens: int) -> float:
         settings = self.engine.settings
         if settings.request_bytes is not None:
             return settings.request_bytes
-        return request.input_tokens * settings.token_bytes
+        return tokens * settings.token_bytes
 
     def _forwarded(self, content: tuple[Ticket, int], arrived: bool) -> None:
         ticket, node = content
@@ -183,8 +183,7 @@ class Dispatcher:
         limit = spec.model.max_context
         if limit is not None:
             if request.input_tokens >= limit:
-                reason = f"prompt of {request.input_tokens} tokens, context limit {limit}"
-                self.finish(ticket, Status.REJECTED, reason)
+                self.finish(ticket, Status.REJECTED, "context limit")
                 return
             target = min(target, limit - request.input_tokens)
         ticket.deployment = spec.index
@@ -202,7 +201,7 @@ class Dispatcher:
         for node in path.nodes:
             self.engine.nodes[node].active[sequence] = None
         self.engine.transport.send(
-            ticket.here, path.entry.node, self._size(request), self._reached, sequence
+            ticket.here, path.entry.node, self._size(sequence.prompt), self._reached, sequence
         )
 
     def _reached(self, sequence: Sequence, arrived: bool) -> None:
@@ -218,8 +217,7 @@ class Dispatcher:
             return
         if not engine.kv.possible(sequence):
             self.leave(sequence)
-            reason = f"KV of {sequence.prompt} prompt tokens exceeds the capacity of a node"
-            self.finish(sequence.ticket, Status.REJECTED, reason)
+            self.finish(sequence.ticket, Status.REJECTED, "kv capacity")
             return
         sequence.state = WAITING
         sequence.queued_s = engine.clock.now
@@ -261,7 +259,7 @@ class Dispatcher:
             self.engine.nodes[node].active.pop(sequence, None)
         sequence.state = DEAD
 
-    def ended(self, sequence: Sequence, last: Hop, now: float) -> None:
+    def ended(self, sequence: Sequence, last: Hop) -> None:
         """A sequence has made all its tokens."""
         ticket = sequence.ticket
         ticket.generated = sequence.generated
@@ -305,7 +303,7 @@ class Dispatcher:
             return None, None
         return float(table.confidence[model][sample]), int(table.prediction[model][sample])
 
-    def failed(self, sequence: Sequence, error: str, now: float) -> None:
+    def failed(self, sequence: Sequence, error: str) -> None:
         """A sequence cannot be finished, and its request with it."""
         sequence.ticket.generated = sequence.generated
         sequence.ticket.wasted += sequence.kv
@@ -354,5 +352,6 @@ class Dispatcher:
             return -1, float("nan")
         table = self.engine.experiment.accuracy
         model = self.engine.deployments[ticket.deployment].spec.model.accuracy_model
-        assert table is not None and model is not None
+        assert table is not None
+        assert model is not None
         return int(table.correct[model][ticket.request.sample_id]), confidence

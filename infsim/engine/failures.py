@@ -167,7 +167,6 @@ class Failures:
         self._give_up(lost, 1.0)
         if action is Action.RESTART:
             ticket.generated = 0
-            ticket.first_token_s = float("nan")
         if lost.sequence is None:
             self.desk.decide(ticket)
         else:

@@ -123,13 +123,6 @@ class KvReservations:
         for hop in sequence.path.hops:
             self.memories[hop.node].allocate(hop.block_bytes)
 
-    def alone(self, sequence: Sequence) -> bool:
-        """Whether nobody else holds KV on any node of its path."""
-        own = dict.fromkeys(sequence.path.nodes, 0)
-        for hop in sequence.path.hops:
-            own[hop.node] += sequence.blocks * hop.block_bytes
-        return all(self.memories[node].used == size for node, size in own.items())
-
     # --- prefixes ------------------------------------------------------------------------------
 
     def cached_tokens(self, request: Request, hops: Sequences[Hop], prompt: int) -> int:

@@ -24,8 +24,8 @@ class KvMemory:
 
     __slots__ = (
         "_bytes",
-        "_references",
         "_idle",
+        "_references",
         "capacity",
         "epoch",
         "idle_bytes",

@@ -81,7 +81,6 @@ class PathMaker:
         self.plan = plan
         self._costs = costs
         self._block_tokens = block_tokens
-        self._value_bytes = deployment.format.activation_bits / 8
         self._hops: dict[HopKey, Hop] = {}
         self._chains: dict[tuple[HopKey, ...], Path] = {}
 
@@ -107,8 +106,7 @@ class PathMaker:
 
     def edge_bytes(self, position: int) -> float:
         """Bytes a token carries into the operator at ``position`` of a chain."""
-        values = self.deployment.model.graph.operators[position - 1].output_values
-        return values * self._value_bytes
+        return self._costs.activation_bytes(self.deployment, position - 1, position)
 
     def chain(self, hops: tuple[Hop, ...]) -> Path:
         """The path that follows these hops of a chain, one after the other."""
@@ -134,11 +132,12 @@ class PathMaker:
         owner = {op: i for i, s in enumerate(stages) for op in self.plan.stages[s].operators}
         crossing: list[dict[int, float]] = [{} for _ in stages]
         joins = [0] * len(stages)
-        for source, target, values in self.deployment.model.graph.edges:
+        for source, target, _ in self.deployment.model.graph.edges:
             i, j = owner[source], owner[target]
             if i != j:
                 joins[j] += j not in crossing[i]
-                crossing[i][j] = crossing[i].get(j, 0.0) + values * self._value_bytes
+                size = self._costs.activation_bytes(self.deployment, source, target)
+                crossing[i][j] = crossing[i].get(j, 0.0) + size
         hops = tuple(self._hop(s, self.plan.stages[s].operators) for s in stages)
         return Path(
             hops=hops,

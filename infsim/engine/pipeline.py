@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from infsim.engine.paths import Hop, Path
 from infsim.engine.prompts import PromptQueue
 from infsim.engine.sequence import RUNNING, WAITING, Batch, Sequence
+from infsim.policy.interface import Iteration
 
 if TYPE_CHECKING:
     from infsim.engine.core import Engine
@@ -44,12 +45,15 @@ class EntryHost(PromptQueue):
 
     def join(self, sequence: Sequence) -> None:
         """A prompt has arrived."""
+        self.stages = len(sequence.path.hops)
         self.queue.append(sequence)
         self._call()
 
     def come_back(self, sequences: list[Sequence]) -> None:
         """Tokens are back: their sequences may decode again, unless they were lost meanwhile."""
-        self.ready.extend(s for s in sequences if s.state == RUNNING)
+        back = [s for s in sequences if s.state == RUNNING]
+        back.sort(key=_order)
+        self.ready.extend(back)
         self._call()
 
     def _call(self) -> None:
@@ -72,24 +76,27 @@ class EntryHost(PromptQueue):
         self.preempted = False
         if self.ready:
             self._grow(now)
-        decode = True
-        chunks: list[tuple[Sequence, int]] = []
-        if self.queue or self.unfinished:
-            plan = self.ask(now)
-            decode = plan.decode
-            if plan.chunks:
-                chunks = self.take(plan, now)
-            elif plan.wake_s is not None and plan.wake_s > now:
-                self.engine.wake(self.node, plan.wake_s)
-        decodes = self.ready if decode else []
-        if not chunks and not decodes:
+        if not (self.ready or self.queue or self.unfinished):
             return False
-        if decode:
-            self.ready = []
+        plan = self.ask(now)
+        chunks = self.take(plan, now) if plan.chunks else []
+        decodes = self._chosen(plan)
+        if not chunks and not decodes:
+            self.sleep(plan, now)
+            return False
         self._decodes, self._chunks = decodes, chunks
         self._started_s = now
         self.node.run(self, now, now + self._step_s(decodes, chunks))
         return True
+
+    def _chosen(self, plan: Iteration) -> list[Sequence]:
+        """Take those that decode now out of the ready ones, in order of admission."""
+        if not plan.decode:
+            return []
+        limit = len(self.ready) if plan.decode_limit is None else max(0, plan.decode_limit)
+        chosen, self.ready = self.ready[:limit], self.ready[limit:]
+        chosen.sort(key=_order)
+        return chosen
 
     def _step_s(self, decodes: list[Sequence], chunks: list[tuple[Sequence, int]]) -> float:
         prefill = finals = context = 0
@@ -141,19 +148,13 @@ class EntryHost(PromptQueue):
 
     def _grow(self, now: float) -> None:
         """Make sure of room for one more token of each ready sequence, on every hop."""
-        self.ready.sort(key=_order)
         size = self.block_tokens
-        for sequence in list(self.ready):
-            if sequence.state != RUNNING or sequence.kv < sequence.blocks * size:
+        full = [sequence for sequence in self.ready if sequence.kv == sequence.blocks * size]
+        for sequence in sorted(full, key=_order):
+            if sequence.state != RUNNING:
                 continue
             while not self.engine.kv.room_for_block(sequence):
                 victim = self._last_admitted()
-                if victim is sequence and self.engine.kv.alone(sequence):
-                    self._take_out(sequence)
-                    self.running -= 1
-                    self.engine.release(sequence)
-                    self.engine.failed(sequence, "kv capacity", now)
-                    break
                 self._take_out(victim)
                 lost = victim.kv
                 self.engine.release(victim)
@@ -164,7 +165,7 @@ class EntryHost(PromptQueue):
                 self.engine.kv.add_block(sequence)
 
     def _last_admitted(self) -> Sequence:
-        last = self.ready[-1]
+        last = max(self.ready, key=_order)
         if self.unfinished and self.unfinished[-1].order > last.order:
             return self.unfinished[-1]
         return last

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence as Sequences
 from typing import TYPE_CHECKING
 
+from infsim.engine.clock import Call
 from infsim.engine.paths import Hop
 from infsim.engine.sequence import RUNNING, WAITING, Sequence
 from infsim.errors import PolicyError
@@ -29,6 +30,8 @@ class PromptQueue:
         Admitted, with prompt left, in order of admission.
     running : int
         Admitted and unfinished, including those in flight on other stages.
+    stages : int
+        Hops of the path of the prompt that joined last.
     """
 
     def __init__(self, engine: Engine, node: RunningNode, hop: Hop) -> None:
@@ -40,7 +43,9 @@ class PromptQueue:
         self.unfinished: list[Sequence] = []
         self.running = 0
         self.now = 0.0
+        self.stages = 1
         self.preempted = False
+        self._wake = 0
         self.next_order = 0
         self.block_tokens = engine.settings.block_tokens
 
@@ -70,6 +75,7 @@ class PromptQueue:
     def ask(self, now: float) -> Iteration:
         """Ask the batching policy for the next iteration."""
         self.now = now
+        self._wake += 1
         try:
             plan = self.engine.batching.plan(self)
             if not isinstance(plan, Iteration):
@@ -79,6 +85,17 @@ class PromptQueue:
         except Exception as error:
             raise self.wrong(None, f"plan() raised {type(error).__name__}: {error}") from error
         return plan
+
+    def sleep(self, plan: Iteration, now: float) -> None:
+        """Nothing is to run: ask again at ``wake_s``, unless something happens before."""
+        if plan.wake_s is not None:
+            if not plan.wake_s > now:
+                raise self.wrong(None, f"wake_s = {plan.wake_s} is not after now = {now}")
+            self.engine.clock.at(plan.wake_s, self._awake, self._wake)
+
+    def _awake(self, call: Call) -> None:
+        if call.argument == self._wake and self.node.running is None:
+            self.engine.mark(self.node)
 
     def wrong(self, request_id: int | None, reason: str) -> PolicyError:
         """An error of the batching policy."""
@@ -148,7 +165,10 @@ class PromptQueue:
         return True
 
     def put_back(self, sequence: Sequence, lost_tokens: int, now: float) -> None:
-        """A preempted sequence goes to the front of the queue, its KV is gone."""
+        """A preempted sequence goes to the front of the queue, its KV is gone.
+
+        If its prompt and the tokens made so far exceed the memory, its request fails.
+        """
         sequence.ticket.wasted += lost_tokens
         left = sequence.prompt - sequence.computed
         sequence.prompt = sequence.request.input_tokens + sequence.generated
@@ -159,9 +179,12 @@ class PromptQueue:
         sequence.ticket.preemptions += 1
         self.running -= 1
         self.preempted = True
-        self.queue.appendleft(sequence)
         for load in sequence.loads:
             load.running -= 1
             load.waiting += 1
             load.queued_tokens += sequence.prompt - left
         self.engine.recorder.incident(now, self.node.index, "preempt", sequence.request.request_id)
+        if self.engine.kv.possible(sequence):
+            self.queue.appendleft(sequence)
+        else:
+            self.engine.desk.failed(sequence, "kv capacity")

@@ -80,7 +80,7 @@ class Simulation:
         if settings.horizon_s is not None:
             engine.clock.at(settings.horizon_s, self._stop, None, FIRST)
         draining = False
-        step, open_requests = engine.step, desk.open
+        moment, open_requests = engine.moment, desk.open
         while not self._over:
             if desk.exhausted:
                 if not open_requests:
@@ -88,7 +88,7 @@ class Simulation:
                 if not draining:
                     draining = True
                     engine.clock.at(engine.clock.now + settings.drain_s, self._stop, None, FIRST)
-            if not step():
+            if not moment():
                 return
 
     def _stop(self, call: Call) -> None:

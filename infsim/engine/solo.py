@@ -3,9 +3,9 @@
 Between two moments when its batch can change (an arrival with room, a completion, memory full, the
 end of a chunk) the iterations of such a host are known: with n sequences, iteration i (from
 0) of a run lasts ``base + slope * (c + n * (i + 1))``, c being the KV tokens at its start, so
-that the end of each is a quadratic in i. Sequences do not carry state through a run: the host counts its
-decode iterations, a sequence joins with its tokens minus that count, and leaves when the count
-reaches its ``finish``.
+that the end of each is a quadratic in i. Sequences do not carry state through a run: the host
+counts its decode iterations, a sequence joins with its tokens minus that count, and leaves
+when the count reaches its ``finish``.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class SoloHost(PromptQueue):
 
     def join(self, sequence: Sequence) -> None:
         """A prompt has arrived."""
+        self.stages = 1
         self.queue.append(sequence)
         node = self.node
         if node.running is None:
@@ -102,9 +103,10 @@ class SoloHost(PromptQueue):
             if not plan.decode or not decode:
                 if self.members:
                     self._keep_growth()
-                if plan.wake_s is not None and plan.wake_s > now:
-                    self.engine.wake(self.node, plan.wake_s)
+                self.sleep(plan, now)
                 return False
+            if plan.decode_limit is not None and plan.decode_limit < len(self.members):
+                raise self.wrong(None, "a steady policy limits the decodes of a single stage")
         if not decode:
             return False
         self._begin_run(now, steady)
@@ -177,19 +179,19 @@ class SoloHost(PromptQueue):
             _, order, sequence = heappop(finishes)
             if sequence.order == order and sequence.state == RUNNING:
                 ended.append(self._leave(sequence))
-        for sequence in ended:
-            self._finish(sequence, now)
-        for sequence, tokens in self.chunks:
-            if self.computed(sequence, tokens):
-                self._prompt_done(sequence, now)
+        complete = [s for s, tokens in self.chunks if self.computed(s, tokens)]
         self.chunks = []
+        for sequence in ended:
+            self._finish(sequence)
+        for sequence in complete:
+            self._prompt_done(sequence, now)
         self.engine.mark(self.node)
 
     def _close(self, now: float, steps: int) -> None:
         """Account for the iterations of the run that have ended."""
         n = len(self.members) if self.decodes else 0
         self._grow_to(steps)
-        prefill = sum(tokens for _, tokens in self.chunks)
+        prefill = sum([tokens for _, tokens in self.chunks]) if self.chunks else 0
         node = self.node
         self.engine.recorder.segment(
             (node.index, self.key[1], self.start_s, now, steps, prefill, n, self.context)
@@ -206,7 +208,7 @@ class SoloHost(PromptQueue):
         sequence.prefilled = True
         self.engine.prompt_done(sequence, self.hop, now)
         if sequence.generated >= sequence._target:
-            self._finish(sequence, now)
+            self._finish(sequence)
             return
         self.members[sequence.order] = sequence
         self.context += sequence.kv
@@ -228,10 +230,10 @@ class SoloHost(PromptQueue):
         sequence.blocks = -(-sequence.kv // self.block_tokens) + (sequence in self.early)
         return sequence
 
-    def _finish(self, sequence: Sequence, now: float) -> None:
+    def _finish(self, sequence: Sequence) -> None:
         self.running -= 1
         self.engine.release(sequence)
-        self.engine.desk.ended(sequence, self.hop, now)
+        self.engine.desk.ended(sequence, self.hop)
 
     # --- memory --------------------------------------------------------------------------------
 
@@ -286,12 +288,6 @@ class SoloHost(PromptQueue):
                 continue
             while self.memory.free < self.block_bytes:
                 victim = self._last_admitted()
-                if victim is sequence and self.memory.used == self._bytes_of(sequence):
-                    self._leave(sequence)
-                    self.running -= 1
-                    self.engine.release(sequence)
-                    self.engine.failed(sequence, "kv capacity", now)
-                    break
                 self._preempt(victim, now)
                 if victim is sequence:
                     break
@@ -303,9 +299,6 @@ class SoloHost(PromptQueue):
         """The members' blocks for the next token stay theirs though nothing is decoded now."""
         size = self.block_tokens
         self.early = [s for s in self.members.values() if (s.kv + self.count) % size == 0]
-
-    def _bytes_of(self, sequence: Sequence) -> int:
-        return -(-(sequence.kv + self.count) // self.block_tokens) * self.block_bytes
 
     def _last_admitted(self) -> Sequence:
         last = max(self.members)
@@ -334,8 +327,10 @@ class SoloHost(PromptQueue):
         )
 
     def _ended_by(self, now: float, *, strictly: bool) -> int:
-        """Iterations of the run that have ended by now; with ``strictly``, the least number
-        whose end is not before now (at least one)."""
+        """Iterations of the run that have ended by now.
+
+        With ``strictly``, the least number whose end is not before now (at least one).
+        """
         elapsed = now - self.start_s
         n = len(self.members)
         a = self.slope * n / 2

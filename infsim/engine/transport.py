@@ -216,9 +216,11 @@ class MaxMinTransport(Transport):
         if call.argument != self._turn:
             return
         self._advance()
-        # What remains by rounding is less than a nanosecond of sending.
-        done = [flow for flow in self._flows if flow.remaining <= flow.rate * 1e-10]
-        self._flows = [flow for flow in self._flows if flow.remaining > flow.rate * 1e-10]
+        # What is left of a message that is through is a matter of rounding.
+        least = min(flow.remaining / flow.size for flow in self._flows)
+        enough = max(least, 1e-12)
+        done = [flow for flow in self._flows if flow.remaining <= enough * flow.size]
+        self._flows = [flow for flow in self._flows if flow.remaining > enough * flow.size]
         self._share()
         for flow in done:
             self._deliver_at(self.clock.now + flow.delay, flow)

@@ -31,8 +31,8 @@ class Candidate:
     """
 
     __slots__ = (
-        "_deployment",
         "_decode_s",
+        "_deployment",
         "_kv_used",
         "hops",
         "index",

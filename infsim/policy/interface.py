@@ -125,31 +125,41 @@ class ReplicaView(Protocol):
     @property
     def index(self) -> int:
         """Stable index of the candidate within its deployment."""
+
     @property
     def waiting(self) -> int:
         """Requests that wait for admission."""
+
     @property
     def running(self) -> int:
         """Requests admitted and not finished."""
+
     @property
     def queued_tokens(self) -> int:
         """Prompt tokens that are still to be computed, of waiting and running requests."""
+
     @property
     def kv_used(self) -> float:
         """Fraction of the KV memory in use (the fullest stage of a replica)."""
+
     @property
     def delay_s(self) -> float:
         """One-way network delay from where the request is to this candidate (constant)."""
+
     @property
     def start(self) -> int:
         """First operator the candidate would compute."""
+
     @property
     def end(self) -> int:
         """One past the last operator that it can compute."""
+
     def cached_tokens(self, request: Request) -> int:
         """Leading prompt tokens of the request whose KV is cached here."""
+
     def prefill_s(self, tokens: int) -> float:
         """Compute time of a prompt of this length, alone (constant)."""
+
     def decode_s(self) -> float:
         """Compute time of one decode token, alone (constant)."""
 
@@ -162,9 +172,11 @@ class RoutingView(Protocol):
     @property
     def age_s(self) -> float:
         """Age of the state shown by the candidates, in seconds."""
+
     @property
     def replicas(self) -> Sequence[ReplicaView]:
         """Candidates that are believed to be up, never empty, in index order."""
+
     @property
     def deployment(self) -> str: ...
     def uniform(self) -> float:
@@ -177,9 +189,11 @@ class MeshView(RoutingView, Protocol):
     @property
     def operators(self) -> int:
         """Number of operators of the chain."""
+
     @property
     def hosts(self) -> Sequence[ReplicaView]:
         """All hosts believed to be up, with their whole spans."""
+
     def delay_s(self, source: int | None, target: int | None) -> float:
         """One-way delay between two hosts by ``index``; ``None`` is the client."""
 
@@ -214,6 +228,7 @@ class PromptView(Protocol):
     @property
     def remaining_tokens(self) -> int:
         """Prompt tokens still to be computed (after a preemption: with the tokens made so far)."""
+
     @property
     def queued_s(self) -> float:
         """When it came into this queue."""
@@ -227,15 +242,23 @@ class BatchView(Protocol):
     @property
     def waiting(self) -> Sequence[PromptView]:
         """Not admitted yet, in order of arrival (preempted ones first)."""
+
     @property
     def prefilling(self) -> Sequence[PromptView]:
         """Admitted, prompt not finished, ready to be continued, in order of admission."""
+
     @property
     def decoding(self) -> int:
         """Sequences ready to decode one token."""
+
     @property
     def running(self) -> int:
         """Admitted and unfinished, including those in flight on other stages."""
+
+    @property
+    def stages(self) -> int:
+        """Hops of the path of the prompt that joined last: how many batches can be under way."""
+
     def fits(self, admitted: Sequence[PromptView], prompt: PromptView) -> bool:
         """True if the KV of ``prompt`` fits beside that of ``admitted`` (waiting prompts)."""
 
@@ -251,12 +274,16 @@ class Iteration:
         admitted and its whole KV is reserved.
     decode : bool
         Whether the ready sequences decode in the same iteration.
+    decode_limit : int or None
+        At most so many of them: those that came back first (of those that came back together,
+        the ones admitted first). The others stay ready.
     wake_s : float or None
         If nothing is to run now: when to ask again at the latest.
     """
 
     chunks: Sequence[tuple[PromptView, int]] = ()
     decode: bool = True
+    decode_limit: int | None = None
     wake_s: float | None = None
 
 
@@ -268,9 +295,10 @@ class Batching(ABC):
     token_budget : int
         Tokens of one iteration; downstream stages merge what has arrived up to it.
     steady : bool
-        Declares that an answer without chunks would be repeated until a request arrives,
-        leaves or is preempted, whatever the time: the engine may then run many decode
-        iterations in one event.
+        Declares that on a replica of one stage all ready sequences decode or none, that they do
+        if no prompt is pending, and that an answer without chunks would be repeated until
+        a request arrives, leaves or is preempted, whatever the time: the engine may then run
+        many decode iterations in one event.
     """
 
     steady: ClassVar[bool] = False
@@ -278,7 +306,10 @@ class Batching(ABC):
 
     @abstractmethod
     def plan(self, view: BatchView) -> Iteration:
-        """Choose the next iteration; asked only while a prompt waits or is unfinished."""
+        """Choose the next iteration; asked whenever there are prompts or ready sequences.
+
+        A steady policy is not asked on a replica of one stage while no prompt is pending.
+        """
 
 
 # --- delivery -------------------------------------------------------------------------------
@@ -323,15 +354,19 @@ class DeploymentView(Protocol):
     @property
     def up(self) -> bool:
         """Whether it is believed to be able to serve."""
+
     @property
     def node(self) -> int:
         """The node where requests enter it (of its first replica)."""
+
     @property
     def accuracy_model(self) -> str | None:
         """Row of the accuracy table."""
+
     @property
     def queue_s(self) -> float:
         """Estimated time until a new request would start (least loaded replica)."""
+
     @property
     def service_s(self) -> float:
         """Compute time of one request of one token, alone."""
@@ -347,16 +382,20 @@ class DeliveryView(Protocol):
     @property
     def here(self) -> int | None:
         """The node where the request (or its answer) is; None if it is at its client."""
+
     @property
     def deployments(self) -> Sequence[DeploymentView]: ...
     @property
     def answers(self) -> Sequence[Answer]:
         """Answers this request already has, oldest first."""
+
     @property
     def accuracy(self) -> AccuracyTable | None:
         """The validation split of the accuracy table (what could be learnt beforehand)."""
+
     def delay_s(self, node: int) -> float:
         """One-way network delay from here to a node."""
+
     def uniform(self) -> float: ...
 
 
