@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infsim.results.digests import digest_columns
 from infsim.results.recorder import INCIDENT_KINDS, STATUS_NAMES, RunRecord
+from infsim.results.tables import Column, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TABLES = ("requests", "nodes", "segments", "incidents")
 
@@ -73,3 +77,60 @@ def words(record: RunRecord, table: str) -> dict[str, NDArray[Any] | Sequence[st
 def digests(record: RunRecord) -> dict[str, str]:
     """Return the digest of each table."""
     return {table: digest_columns(words(record, table)) for table in TABLES}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A long table as columns.
+
+    Attributes
+    ----------
+    columns : mapping of str to array or list of str
+    """
+
+    columns: Mapping[str, NDArray[Any] | Sequence[str]]
+
+    @classmethod
+    def of(cls, run: Run, table: str) -> Frame:
+        """Return one of the `TABLES` of a run, its codes spelt out."""
+        return cls(words(run.record, table))
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Return a column; raises KeyError if there is none of this name."""
+        if name not in self.columns:
+            raise KeyError(f"no column {name!r}; there are {', '.join(self.columns)}")
+        return np.asarray(self.columns[name])
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a data frame.
+
+        Raises ImportError if pandas is not installed (``pip install 'infsim[analysis]'``).
+        """
+        import pandas as pd
+
+        return pd.DataFrame(dict(self.columns))
+
+    def to_arrow(self) -> Any:
+        """Return a `pyarrow.Table`."""
+        import pyarrow as pa
+
+        return pa.table(dict(self.columns))
+
+    def head(self, rows: int = 5) -> Table:
+        """Return the first rows, for people."""
+        first = zip(*(column[:rows] for column in self.columns.values()), strict=True)
+        cells = tuple(tuple(_cell(value) for value in row) for row in first)
+        return Table(tuple(map(Column, self.columns)), cells, notes=(f"{len(self):,} rows",))
+
+    def __repr__(self) -> str:
+        return self.head().text()
+
+    def _repr_html_(self) -> str:
+        return self.head().html()
+
+
+def _cell(value: Any) -> str | float:
+    return value if isinstance(value, str) else value.item()

@@ -138,7 +138,7 @@ class Table:
         )
         for at, column in enumerate(self.columns):
             side: Any = "right" if at else "left"
-            shown.add_column(Text(column.title), justify=side, overflow="fold")
+            shown.add_column(Text(column.title), justify=side, overflow="fold", no_wrap=not at)
         for row in self.cells():
             shown.add_row(*map(Text, row))
         return Group(shown, *(Text(note, style="dim") for note in self.notes))
@@ -192,6 +192,8 @@ def format_value(value: float, dimension: str | None = None, digits: int = 3) ->
     """Return a number with its unit, or without one if it has no dimension."""
     if math.isnan(value):
         return MISSING
+    if dimension is None and isinstance(value, int):
+        return str(value)
     if dimension is None:
         return format_quantity(value, "count", digits) if abs(value) < 10_000 else f"{value:,.0f}"
     return format_quantity(value, dimension, digits)

@@ -35,7 +35,7 @@ from infsim.results.statistics import (
 )
 
 Floats = NDArray[np.float64]
-Warmup = float | Literal["mser-5"]
+Warmup = float | Literal["auto"]
 
 BATCHES = 10
 LEVEL = 0.05
@@ -84,10 +84,10 @@ class Observations:
     runs : sequence of Run
         The first alternative among them is the one that the others are compared with.
     objectives : Objectives, optional
-    warmup : float or "mser-5"
-        Seconds to leave out at the beginning, or how to find them; under ``mser-5`` the longest
-        warm-up among the alternatives of a replication holds for all of them, so that they are
-        compared on the same requests.
+    warmup : float or "auto"
+        Seconds to leave out at the beginning, or ``auto`` to find them by MSER-5; the longest
+        warm-up among the alternatives of a replication then holds for all of them, so that they
+        are compared on the same requests.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Observations:
         found: dict[int, float] = {}
         for runs in self._runs.values():
             for replication, run in runs.items():
-                end_s = warmup_end_s(run.record)[0] if warmup == "mser-5" else float(warmup)
+                end_s = warmup_end_s(run.record)[0] if warmup == "auto" else float(warmup)
                 found[replication] = max(end_s, found.get(replication, 0.0))
         return found
 
@@ -206,7 +206,11 @@ def _counted(alternative: str, runs: Sequence[Run]) -> dict[int, Run]:
 
 
 def _told(found: Difference) -> Difference:
-    """Return the difference with p NaN if it has no interval to be told by."""
-    if math.isnan(found.estimate.low):
-        return Difference(found.estimate, math.nan)
+    """Return the difference with p NaN if there is nothing to tell.
+
+    That is without an interval, and where all values are equal: no noise, and no difference.
+    """
+    estimate = found.estimate
+    if math.isnan(estimate.low) or estimate.low == estimate.high == 0:
+        return Difference(estimate, math.nan)
     return found

@@ -139,23 +139,27 @@ def interval_note(observations: Observations) -> str:
     count = observations.replications
     if count > 1:
         return f"± is half of the 95 % interval (Student's t) over {count} replications."
-    return (
-        "± is half of the 95 % interval from batch means within the one run, where it is long"
-        " enough."
+    estimates = (
+        observations.estimate(name, metric)
+        for name in observations.alternatives
+        for metric in observations.metrics
     )
+    if all(math.isnan(estimate.low) for estimate in estimates):
+        return "One run, too short for intervals; ask for replications."
+    return "± is half of the 95 % interval from batch means within the one run, where that tells."
 
 
 def contrast_notes(observations: Observations) -> tuple[str, ...]:
     """Return how the differences were judged."""
-    told = sum(found.beyond_noise is not None for found in observations.contrasts)
-    if not observations.contrasts:
-        return ()
-    if not told:
-        return ("(change): one run cannot tell it from noise; ask for replications.",)
-    note = (
-        f"* differs from {observations.alternatives[0]!r} beyond noise: paired t, p < {LEVEL} after"
-        f" Holm's correction for {told} comparisons; ~ does not."
-    )
-    if told < len(observations.contrasts):
-        note += " (change): cannot be told from noise by one run."
-    return (note,)
+    contrasts = observations.contrasts
+    told = sum(found.beyond_noise is not None for found in contrasts)
+    untold = any(found.beyond_noise is None and found.difference.value != 0 for found in contrasts)
+    notes = []
+    if told:
+        notes.append(
+            f"* differs from {observations.alternatives[0]!r} beyond noise: paired t, p < {LEVEL}"
+            f" after Holm's correction for {told} comparisons; ~ does not."
+        )
+    if untold:
+        notes.append("(change): one run cannot tell it from noise; ask for replications.")
+    return tuple(notes)

@@ -1,0 +1,54 @@
+"""The files that a scenario reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from infsim.paths import data_folder
+
+# Where a bare name in a scenario may come from.
+_FOLDERS = ("traces", "calibration", "calibration/accuracy")
+
+
+def input_files(resolved: Any) -> set[Path]:
+    """Return the files named in the values of a resolved scenario.
+
+    Parameters
+    ----------
+    resolved : plain data
+        As `Scenario.to_dict` gives it: files as absolute paths, ``file.py:Class`` included, or as
+        the bare names of data that infsim ships.
+    """
+    return {path for text in set(_texts(resolved)) for path in _files(text)}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def _files(text: str) -> Iterator[Path]:
+    file, separator, _ = text.rpartition(".py:")
+    path = Path(f"{file}.py" if separator else text)
+    if path.is_absolute():
+        if path.is_file():
+            yield path
+    elif len(path.parts) == 1:
+        yield from _shipped(text)
+
+
+def _shipped(name: str) -> Iterator[Path]:
+    """Yield the shipped files of a bare name, all of those in a folder of this name."""
+    for folder in _FOLDERS:
+        for entry in data_folder(folder).glob("*"):
+            if entry.name != name and entry.name.partition(".")[0] != name:
+                continue
+            yield from (file for file in [entry, *entry.rglob("*")] if file.is_file())
