@@ -74,14 +74,14 @@ class Cascade:
         counts = np.asarray(self.counts, dtype=np.float64)
         group = max(1, int(_GROUP / counts.mean()))
         cycles = itertools.count() if self.cycles is None else range(self.cycles)
-        for cycle, first in itertools.product(cycles, range(0, len(counts), group)):
-            part = counts[first : first + group]
-            start = cycle * len(counts) + first
-            whole = np.floor(part + generator.random(len(part))).astype(np.int64)
-            times = start * self.window_s + self._spread(generator, whole)
-            # rounding must not carry a time beyond the beginning of the next group
-            times = np.minimum(times, (start + len(part)) * self.window_s)
-            yield from (times[i : i + block] for i in range(0, len(times), block))
+        for start in (cycle * len(counts) for cycle in cycles):
+            for first in range(0, len(counts), group):
+                part = counts[first : first + group]
+                whole = np.floor(part + generator.random(len(part))).astype(np.int64)
+                times = (start + first) * self.window_s + self._spread(generator, whole)
+                # rounding must not carry a time beyond the beginning of the next group
+                times = np.minimum(times, (start + first + len(part)) * self.window_s)
+                yield from (times[i : i + block] for i in range(0, len(times), block))
 
     def _spread(
         self, generator: np.random.Generator, count: NDArray[np.int64]
