@@ -29,16 +29,16 @@ class Host(Protocol):
     def end(self, now: float) -> None:
         """The iteration is over."""
 
-    def interrupt(self, now: float) -> None:
+    def interrupt(self, now: float, /) -> None:
         """Other work has come: end a run of iterations after the current one."""
 
-    def fail(self, now: float) -> None:
+    def fail(self, now: float, /) -> None:
         """The node failed."""
 
     def remove(self, sequence: Sequence) -> None:
         """A sequence is lost: take it out of the queues."""
 
-    def settle(self, now: float) -> None:
+    def settle(self, now: float, /) -> None:
         """Bring the memory in use up to date."""
 
 

@@ -178,7 +178,7 @@ class EntryHost(PromptQueue):
 
     # --- failure -------------------------------------------------------------------------------
 
-    def fail(self, now: float) -> None:
+    def fail(self, _now: float) -> None:
         """The node failed: its queues are gone."""
         self.queue.clear()
         self.unfinished.clear()
@@ -272,7 +272,7 @@ class StageHost:
     def settle(self, now: float) -> None:
         """Memory is always up to date."""
 
-    def fail(self, now: float) -> None:
+    def fail(self, _now: float) -> None:
         """The node failed: its queue is gone."""
         self.pending.clear()
         self._taken = []

@@ -91,7 +91,7 @@ class Simulation:
             if not moment():
                 return
 
-    def _stop(self, call: Call) -> None:
+    def _stop(self, _: Call) -> None:
         self._over = True
 
     # --- the end -------------------------------------------------------------------------------

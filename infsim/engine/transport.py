@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from infsim.cluster.cluster import Cluster
+from infsim.cluster.node import Client, Node
 from infsim.engine.clock import Call, Clock
 
 Deliver = Callable[[Any, bool], None]
@@ -52,7 +53,7 @@ class Transport:
 
     def __init__(self, clock: Clock, cluster: Cluster) -> None:
         self.clock = clock
-        ends = [*cluster.nodes, *cluster.clients]
+        ends: list[Node | Client] = [*cluster.nodes, *cluster.clients]
         self.nodes = len(cluster.nodes)
         self.uplink = [float(end.uplink_bytes_per_s) for end in ends]
         self.downlink = [float(end.downlink_bytes_per_s) for end in ends]
