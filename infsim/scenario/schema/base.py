@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -135,6 +136,12 @@ Natural = Annotated[int, Quantity("count", whole=True)]
 Carbon = Annotated[float, Quantity("carbon_intensity")]
 Price = Annotated[float, Quantity("price")]
 PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+def iso_time(text: str) -> str:
+    """Check that a text is a moment in ISO 8601 form."""
+    datetime.fromisoformat(text)
+    return text
 
 
 def told_by(*keys: str, mapping: str | None, scalar: str | None) -> Discriminator:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, Field, Tag, model_validator
 
 from infsim.scenario.schema.base import (
     Bandwidth,
@@ -23,6 +23,7 @@ from infsim.scenario.schema.base import (
     Power,
     Price,
     Time,
+    iso_time,
     told_by,
 )
 from infsim.scenario.schema.network import Links, Mesh, Network
@@ -178,7 +179,10 @@ class CarbonFile(Part):
     """Carbon intensity that changes over time."""
 
     file: File
-    """CSV with two columns, time and g/kWh, one row an hour."""
+    """CSV with a header and two columns, ISO time and g/kWh that hold until the next row."""
+    start: Annotated[str, AfterValidator(iso_time)] | None = None
+    """Moment of the series at which the run starts, as in 2024-01-31T08:00; by default its
+    first row."""
 
 
 CarbonEntry = Annotated[

@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, Tag, model_validator
 from infsim.scenario.schema.base import (
     Count,
     File,
+    Many,
     NameOrMapping,
     Part,
     PositiveFloat,
@@ -88,16 +89,29 @@ class LognormalLength(Part):
     """Lognormal, rounded to whole tokens."""
 
     distribution: Literal["lognormal"]
-    median: Count
-    """Median length in tokens."""
-    sigma: PositiveFloat
-    """Standard deviation of the natural logarithm."""
-    maximum: Count | None = None
-    """Longer ones are cut to this length."""
+    mean: PositiveFloat
+    """Mean length in tokens, before it is cut to the range."""
+    cv: PositiveFloat
+    """Coefficient of variation, before it is cut to the range."""
+    low: Count = 1
+    """Shortest length; shorter ones are drawn again."""
+    high: Count | None = None
+    """Longest length; longer ones are drawn again."""
+
+
+class QuantileLength(Part):
+    """A table of quantiles, linear in between."""
+
+    distribution: Literal["quantiles"]
+    levels: Many[float]
+    """Increasing from 0 to 1."""
+    values: Many[float]
+    """Length in tokens at each level."""
 
 
 AnyLength = Annotated[
-    ConstantLength | UniformLength | LognormalLength, Field(discriminator="distribution")
+    ConstantLength | UniformLength | LognormalLength | QuantileLength,
+    Field(discriminator="distribution"),
 ]
 
 
