@@ -38,7 +38,9 @@ class CatalogFolder:
         plain = "-".join(name.lower().replace("_", " ").split())
         names = self.names()
         if plain not in names:
-            raise InputError(f"unknown {self.kind} {name!r}{did_you_mean(plain, names)}")
+            longer = [known for known in names if known.startswith(f"{plain}-")]
+            hint = f"; there are {', '.join(longer)}" if longer else did_you_mean(plain, names)
+            raise InputError(f"unknown {self.kind} {name!r}{hint}")
         return plain
 
     def read(self, name: str) -> dict[str, Any]:

@@ -90,9 +90,7 @@ class Node:
         ):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise InputError(
-                    f"node {self.name!r}: {name} must be positive, got {value!r}"
-                )
+                raise InputError(f"node {self.name!r}: {name} must be positive, got {value!r}")
         if not self.interconnect_latency_s >= 0:
             raise InputError(
                 f"node {self.name!r}: interconnect_latency_s must not be negative,"

@@ -130,12 +130,15 @@ class Costs:
         """
         if tokens is None:
             tokens = deployment.demand_tokens or deployment.expected_context
-        needs = [
-            weight_bytes([operator], deployment.format)
-            + kv_bytes_per_token([operator], deployment.format) * tokens
-            for operator in deployment.model.graph.operators
-        ]
-        free = self.free_bytes(node)
+
+        def need(operators: Sequence[Operator]) -> float:
+            kv_bytes = kv_bytes_per_token(operators, deployment.format)
+            return weight_bytes(operators, deployment.format) + kv_bytes * tokens
+
+        chain, free = deployment.model.graph.operators, self.free_bytes(node)
+        if at != "inner" and need(chain) <= free:  # tied embeddings count once
+            return len(chain)
+        needs = [need([operator]) for operator in chain]
         if at == "first":
             return bisect_right(list(accumulate(needs)), free)
         if at == "last":
