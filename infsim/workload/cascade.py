@@ -145,5 +145,5 @@ def fit_burstiness(
         if pairs < _FEWEST_PAIRS:
             break
         excess = ((left - count / 2) ** 2 - count / 4).sum()
-        estimates.append(float(np.clip(excess / pairs, 0, 0.999)))
+        estimates.append(round(float(np.clip(excess / pairs, 0, 0.999)), 4))
     return estimates

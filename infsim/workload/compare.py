@@ -79,9 +79,10 @@ def best_profile(
     seeds: Iterable[int] = range(20),
     source: Mapping[str, Any] | None = None,
 ) -> Profile:
-    """Fit profiles with several numbers of windows and return the one whose waits are nearest.
+    """Fit profiles with several numbers of windows and return the nearest one.
 
-    Its errors are those of `compare`.
+    The nearest has the smallest relative errors of waits and dispersions together; its
+    errors are those of `compare`.
 
     Parameters
     ----------
@@ -99,7 +100,8 @@ def best_profile(
     for count in windows:
         profile = fit_profile(real, windows=count, source=source)
         rows = compare(real, profile.workload(), seeds)
-        miss = sum(abs(row.made / row.real - 1) for row in rows if row.name.startswith("wait"))
+        judged = [row for row in rows if row.name.startswith(("wait", "dispersion"))]
+        miss = sum(abs(row.made - row.real) / row.real for row in judged if row.real > 0)
         tried.append((miss, profile, rows))
     _, profile, rows = min(tried, key=lambda each: each[0])
     errors = {

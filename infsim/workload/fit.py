@@ -28,7 +28,7 @@ def fit_profile(
     requests: Requests,
     *,
     windows: int = 120,
-    bins: int = 8,
+    bins: int = 6,
     segments: int | None = None,
     source: Mapping[str, Any] | None = None,
 ) -> Profile:

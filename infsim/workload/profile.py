@@ -123,13 +123,18 @@ def save_profile(profile: Profile, path: Path) -> None:
     """Write a profile; numbers keep six digits."""
     import yaml
 
-    data: dict[str, Any] = {"kind": KIND, "version": VERSION, "source": dict(profile.source)}
+    numbers: dict[str, Any] = {}
     for section, names in _SECTIONS.items():
         part = getattr(profile, section, profile)
-        data[section] = {name: _plain(getattr(part, name)) for name in names}
-    data["errors"] = _plain(profile.errors)
-    text = yaml.safe_dump(
-        data, sort_keys=False, default_flow_style=None, width=100, allow_unicode=True
+        numbers[section] = {name: _plain(getattr(part, name), digits=6) for name in names}
+    parts = (
+        ({"kind": KIND, "version": VERSION, "source": dict(profile.source)}, False),
+        (numbers, None),
+        ({"errors": _plain(profile.errors, digits=4)}, None),
+    )
+    text = "".join(
+        yaml.safe_dump(part, sort_keys=False, default_flow_style=flow, width=100)
+        for part, flow in parts
     )
     path.write_text(text, encoding="utf-8")
 
@@ -161,14 +166,12 @@ def _numbers(value: object, where: Where) -> Any:
     return value
 
 
-def _plain(value: Any) -> Any:
-    """Make plain Python numbers, lists and dicts of a value, floats with six digits."""
+def _plain(value: Any, digits: int) -> Any:
+    """Make plain numbers, lists and dicts of a value, floats with so many digits."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, str):
-        return value
-    if isinstance(value, Sequence) or hasattr(value, "tolist"):
-        return [_plain(item) for item in value]
+        return {key: _plain(item, digits) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item, digits) for item in value]
     if isinstance(value, float):
-        return int(value) if value.is_integer() else float(f"{value:.6g}")
+        return int(value) if value.is_integer() else float(f"{value:.{digits}g}")
     return value

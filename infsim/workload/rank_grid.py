@@ -175,7 +175,7 @@ def fit_drift(
         error = (2 * len(n)) ** 0.5 / (4 * weight.sum())
         if error > 0.003:
             break
-        estimates.append(float(estimate) if estimate > 2 * error else 0.0)
+        estimates.append(round(float(estimate), 4) if estimate > 2 * error else 0.0)
     while estimates and not estimates[-1]:
         estimates.pop()
     return estimates

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,13 +50,14 @@ class Rows:
     prefixes: tuple[NDArray[np.int64], NDArray[np.int64], int] | None = None
 
 
-def checked(blocks: Iterable[Rows]) -> Iterator[Requests]:
-    """Check blocks of rows and make requests of them.
+def checked(path: Path, blocks: Iterable[Rows]) -> Iterator[Requests]:
+    """Check the blocks of rows of a file and make requests of them.
 
     Raises
     ------
     InputError
-        With file and line, if a row is out of order or has an impossible value.
+        With file and line, if a row is out of order or has an impossible value; if there
+        are no rows.
     """
     previous_s = -np.inf
     for rows in blocks:
@@ -65,6 +67,8 @@ def checked(blocks: Iterable[Rows]) -> Iterator[Requests]:
         previous_s = float(arrival_s[-1])
         requests = block(arrival_s, **rows.columns)
         yield with_prefixes(requests, *rows.prefixes) if rows.prefixes else requests
+    if previous_s == -np.inf:
+        raise InputError("the file has no requests", where=Where(str(path)))
 
 
 def _check_values(rows: Rows) -> None:

@@ -78,11 +78,10 @@ def _unfinished_line(path: Path) -> int | None:
 
 
 def _open_bytes(path: Path) -> BinaryIO:
-    raw = path.open("rb")
-    magic = raw.read(2)
-    raw.seek(0)
-    # the contents decide, not the name: downloads are renamed often enough
-    return cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if magic == _GZIP else raw
+    with path.open("rb") as raw:
+        # the contents decide, not the name: downloads are renamed often enough
+        compressed = raw.read(2) == _GZIP
+    return cast(BinaryIO, gzip.open(path)) if compressed else path.open("rb")
 
 
 def _neighbours(path: Path) -> str:

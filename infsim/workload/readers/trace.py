@@ -50,7 +50,7 @@ class TraceFile:
             With file, line and value, at the first row that is damaged or impossible.
         """
         del streams
-        return checked(self.reader(self.path, self.block))
+        return checked(self.path, self.reader(self.path, self.block))
 
 
 def open_trace(
