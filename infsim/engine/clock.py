@@ -45,5 +45,5 @@ class Clock(simpy.Environment):
         self, time: float, action: Callable[[Call], None], argument: Any, priority: int = NORMAL
     ) -> None:
         """Call ``action(call)`` at ``time``; ``call.argument`` is the argument."""
-        event: Any = Call(action, argument)
-        heappush(self._queue, (time, priority, next(self._eid), event))
+        queue: list[Any] = self._queue
+        heappush(queue, (time, priority, next(self._eid), Call(action, argument)))
