@@ -13,12 +13,14 @@ from infsim.model.graph import Operator
 def size_bytes(values: float, bits: float) -> int:
     """Bytes that hold so many values of so many bits each, rounded up.
 
+    Bits are taken as they are written: 4.85 means 4.85, not the nearest binary fraction.
+
     Examples
     --------
-    >>> size_bytes(3, 4.5)
-    2
+    >>> size_bytes(3, 4.5), size_bytes(8000, 4.85)
+    (2, 4850)
     """
-    return ceil(Fraction(values) * Fraction(bits) / 8)
+    return ceil(Fraction(values) * Fraction(str(bits)) / 8)
 
 
 def weight_bytes(operators: Iterable[Operator], form: Format) -> int:
