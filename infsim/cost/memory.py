@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil
 
 from infsim.model.formats import Format
 from infsim.model.graph import Operator
 
 
+@lru_cache(maxsize=4096)  # the layers of a chain are alike
 def size_bytes(values: float, bits: float) -> int:
     """Bytes that hold so many values of so many bits each, rounded up.
 
