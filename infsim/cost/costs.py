@@ -164,15 +164,12 @@ class Costs:
 
 def _widest_window(needs: Sequence[float], free: float) -> int:
     """Largest k such that every k consecutive needs together are at most ``free``."""
-    for count in range(len(needs), 0, -1):
-        total = sum(needs[:count])
-        largest = total
-        for i in range(count, len(needs)):
-            total += needs[i] - needs[i - count]
-            largest = max(largest, total)
-        if largest <= free:
-            return count
-    return 0
+    sums = [0.0, *accumulate(needs)]
+
+    def largest(count: int) -> float:
+        return max(b - a for a, b in zip(sums, sums[count:], strict=False))
+
+    return bisect_right(range(1, len(needs) + 1), free, key=largest)
 
 
 def _kinds(nodes: Sequence[Node]) -> list[int]:

@@ -7,8 +7,9 @@ iteration and per operator.
 
 Where both bounds are near (batches of about 64 to 512 tokens) kernels hide one behind the other
 only in part. The linear parts therefore take ``hypot(arithmetic, bytes)`` instead of the larger
-one: measured layers of 65 to 256 tokens on an A100 and an RTX 4090 are then met within 1 to 8 %,
-where the larger bound alone is 13 to 20 % too fast (``tests/fidelity/test_roofline.py``).
+one: layers of 65 to 256 tokens measured on an A100 and an RTX 4090 are then met within 4 and 7 %
+in the median, where the larger bound alone is 19 and 16 % too fast
+(``tests/fidelity/test_roofline.py``).
 """
 
 from __future__ import annotations
