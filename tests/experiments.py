@@ -153,6 +153,7 @@ def build(shape: Shape, scale: float = 1.0, order: Sequence[int] | None = None) 
         streams=Streams(shape.seed),
         settings=Settings(
             block_tokens=BLOCK,
+            drain_s=scale * float(rng.uniform(20, 60)),
             staleness_s=scale * float(rng.uniform(0.05, 0.4)) if shape.stale else 0.0,
             detection_s=scale * float(rng.uniform(0.0, 0.5)),
             transfer="relay" if shape.transfer == "relay" else "push",
