@@ -5,20 +5,17 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import Literal, Protocol
+from typing import Protocol
 
 from infsim.cluster.cluster import Cluster
 from infsim.cluster.node import Node
 from infsim.cost.interface import StepCost
 from infsim.cost.memory import activation_bytes, kv_bytes_per_token, weight_bytes
 from infsim.cost.roofline import RooflineStepCost
-from infsim.errors import InputError
+from infsim.errors import InfeasibleError
 from infsim.model.deployment import Deployment
 from infsim.model.formats import Format
 from infsim.model.graph import Operator, OperatorGraph
-
-Position = Literal["anywhere", "first", "inner", "last"]
-"""Where in a chain operators are."""
 
 
 class HostedSpan(Protocol):
@@ -91,7 +88,7 @@ class Costs:
 
         Raises
         ------
-        InputError
+        InfeasibleError
             If a node would hold more than its memory; says by how much.
         """
         left = Costs(self.cluster)
@@ -101,21 +98,14 @@ class Costs:
             left._reserved[stage.node] += self.weight_bytes(deployment, stage.operators)
             missing = -left.free_bytes(stage.node)
             if missing > 0:
-                raise InputError(
+                raise InfeasibleError(
                     f"node {self.cluster.nodes[stage.node].name!r} lacks"
                     f" {missing / 2**30:.2f} GiB for the weights of {deployment.name!r}"
                 )
         return left
 
-    def layer_capacity(
-        self,
-        node: int,
-        deployment: Deployment,
-        tokens: float | None = None,
-        *,
-        at: Position = "anywhere",
-    ) -> int:
-        """How many consecutive operators of a chain fit on a node.
+    def layer_capacity(self, node: int, deployment: Deployment, tokens: float | None = None) -> int:
+        """How many consecutive operators of a chain fit on a node, wherever in the chain they are.
 
         Parameters
         ----------
@@ -124,9 +114,6 @@ class Costs:
         tokens : float or None
             Tokens whose KV cache must fit beside the weights; by default those of one
             sequence (``demand_tokens``, else ``expected_context``).
-        at : {"anywhere", "first", "inner", "last"}
-            Where in the chain they are: the first operator often comes with an embedding and
-            the last one with a head. ``"anywhere"`` gives a number that fits at every place.
         """
         if tokens is None:
             tokens = deployment.demand_tokens or deployment.expected_context
@@ -136,14 +123,14 @@ class Costs:
             return weight_bytes(operators, deployment.format) + kv_bytes * tokens
 
         chain, free = deployment.model.graph.operators, self.free_bytes(node)
-        if at != "inner" and need(chain) <= free:  # tied embeddings count once
+        if need(chain) <= free:  # tied embeddings count once
             return len(chain)
-        needs = [need([operator]) for operator in chain]
-        if at == "first":
-            return bisect_right(list(accumulate(needs)), free)
-        if at == "last":
-            return bisect_right(list(accumulate(reversed(needs))), free)
-        return _widest_window(needs[1:-1] if at == "inner" else needs, free)
+        sums = [0.0, *accumulate(need([operator]) for operator in chain)]
+
+        def widest(count: int) -> float:
+            return max(b - a for a, b in zip(sums, sums[count:], strict=False))
+
+        return bisect_right(range(1, len(chain) + 1), free, key=widest)
 
     # --- transfers
 
@@ -160,16 +147,6 @@ class Costs:
     def _span(self, deployment: Deployment, operators: Sequence[int]) -> tuple[Operator, ...]:
         graph = deployment.model.graph
         return tuple(graph.operators[i] for i in operators)
-
-
-def _widest_window(needs: Sequence[float], free: float) -> int:
-    """Largest k such that every k consecutive needs together are at most ``free``."""
-    sums = [0.0, *accumulate(needs)]
-
-    def largest(count: int) -> float:
-        return max(b - a for a, b in zip(sums, sums[count:], strict=False))
-
-    return bisect_right(range(1, len(needs) + 1), free, key=largest)
 
 
 def _kinds(nodes: Sequence[Node]) -> list[int]:
