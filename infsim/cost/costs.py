@@ -130,7 +130,7 @@ class Costs:
         def widest(count: int) -> float:
             return max(b - a for a, b in zip(sums, sums[count:], strict=False))
 
-        return bisect_right(range(1, len(chain) + 1), free, key=widest)
+        return bisect_right(range(1, len(chain) + 1), float(free), key=widest)
 
     # --- transfers
 
