@@ -102,13 +102,15 @@ class Weibull(Duration):
     def __post_init__(self) -> None:
         _require_positive("Weibull shape", self.shape)
         _require_positive("Weibull scale", self.scale_s)
+        if self.shape < 0.01:  # the mean would be beyond 1e157 times the scale
+            raise InputError(f"Weibull shape must be at least 0.01, got {self.shape!r}")
 
     @classmethod
     def from_mean(cls, mean_s: float, shape: float) -> Weibull:
         """Return the Weibull distribution of this mean and shape."""
         _require_positive("Weibull mean", mean_s)
-        _require_positive("Weibull shape", shape)
-        return cls(shape, mean_s / gamma(1 + 1 / shape))
+        unit = cls(shape, 1.0)
+        return cls(shape, mean_s / unit.mean_s)
 
     @property
     def mean_s(self) -> float:
@@ -140,6 +142,8 @@ class Lognormal(Duration):
         if not abs(self.mu) < inf:
             raise InputError(f"lognormal mu must be finite, got {self.mu!r}")
         _require_positive("lognormal sigma", self.sigma)
+        if self.sigma > 20:  # the mean would be beyond 1e86 times the median
+            raise InputError(f"lognormal sigma must be at most 20, got {self.sigma!r}")
 
     @classmethod
     def from_mean(cls, mean_s: float, sigma: float) -> Lognormal:
