@@ -102,8 +102,8 @@ class Weibull(Duration):
     def __post_init__(self) -> None:
         _require_positive("Weibull shape", self.shape)
         _require_positive("Weibull scale", self.scale_s)
-        if self.shape < 0.01:  # the mean would be beyond 1e157 times the scale
-            raise InputError(f"Weibull shape must be at least 0.01, got {self.shape!r}")
+        if self.shape < 0.05:  # the mean would be beyond 1e18 times the scale
+            raise InputError(f"Weibull shape must be at least 0.05, got {self.shape!r}")
 
     @classmethod
     def from_mean(cls, mean_s: float, shape: float) -> Weibull:

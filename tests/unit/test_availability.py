@@ -202,7 +202,7 @@ def test_impossible_traces_are_refused(given: list[tuple[float, float]], message
         (lambda: Weibull(1, inf), "Weibull scale must be positive"),
         (lambda: Lognormal(inf, 1), "lognormal mu must be finite, got inf"),
         (lambda: Lognormal(0, 0), "lognormal sigma must be positive"),
-        (lambda: Weibull(0.001, 1), r"Weibull shape must be at least 0\.01, got 0\.001"),
+        (lambda: Weibull(0.001, 1), r"Weibull shape must be at least 0\.05, got 0\.001"),
         (lambda: Lognormal(0, 30), "lognormal sigma must be at most 20, got 30"),
         (lambda: Lognormal.from_mean(-3, 1), "lognormal mean must be positive"),
         (lambda: Lognormal.from_median(0, 1), "lognormal median must be positive"),
