@@ -39,7 +39,7 @@ class Row:
     sd: float
 
 
-def compare(real: Requests, made: Workload, seeds: Iterable[int] = range(20)) -> list[Row]:
+def compare(real: Requests, made: Workload, seeds: Iterable[int] = range(40)) -> list[Row]:
     """Compare a workload with a real trace.
 
     Parameters
@@ -76,7 +76,7 @@ def best_profile(
     real: Requests,
     *,
     windows: Iterable[int] = (60, 120, 240),
-    seeds: Iterable[int] = range(20),
+    seeds: Iterable[int] = range(40),
     source: Mapping[str, Any] | None = None,
 ) -> Profile:
     """Fit profiles with several numbers of windows and return the nearest one.

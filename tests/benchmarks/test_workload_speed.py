@@ -1,0 +1,70 @@
+"""How fast requests are made and read, in CPU time, and that memory does not grow with them."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from infsim.paths import data_folder
+from infsim.rng import Streams
+from infsim.workload.arrivals import Gamma, Poisson
+from infsim.workload.lengths import Independent, Lognormal
+from infsim.workload.merge import Merge
+from infsim.workload.profile import load_profile
+from infsim.workload.readers import open_trace
+from infsim.workload.requests import Workload
+from infsim.workload.synthetic import Synthetic
+from infsim.workload.transform import AssignClients, AssignSamples, Limit
+
+pytestmark = pytest.mark.benchmark
+
+LENGTHS = Independent(Lognormal(1000, 1), Lognormal(200, 1))
+
+
+def made_per_second(workload: Workload, requests: int = 500_000) -> float:
+    list(Limit(workload, requests=1000).blocks(Streams(0)))  # imports
+    start = time.process_time()
+    made = sum(len(part) for part in Limit(workload, requests=requests).blocks(Streams(0)))
+    rate = made / (time.process_time() - start)
+    print(f"{rate / 1e6:.1f} million requests per CPU second")  # noqa: T201
+    assert made == requests
+    return rate
+
+
+@pytest.mark.parametrize("name", ["azure-conv-like", "azure-code-like", "mooncake-conv-like"])
+def test_profiles_make_a_million_requests_per_second(name: str) -> None:
+    profile = load_profile(data_folder("traces") / f"{name}.yaml")
+    assert made_per_second(profile.workload(cycles=None)) > 1e6
+
+
+def test_synthetic_requests_with_everything_assigned() -> None:
+    parts = [Synthetic(Poisson(5), LENGTHS), Synthetic(Gamma(2, cv=3), LENGTHS)]
+    workload = AssignSamples(AssignClients(Merge(parts), [1, 2, 3]), 10_000)
+    assert made_per_second(workload) > 1e6
+
+
+def test_reading_needs_the_memory_of_a_block(tmp_path: Path) -> None:
+    path = tmp_path / "long.csv"
+    with path.open("w") as file:
+        file.write("arrival_s,input_tokens,output_tokens\n")
+        for first in range(0, 400_000, 10_000):
+            file.writelines(
+                f"{i / 8},{100 + i % 900},{10 + i % 90}\n" for i in range(first, first + 10_000)
+            )
+    peaks = {}
+    for count in (20_000, 400_000):
+        tracemalloc.start()
+        blocks = Limit(open_trace(path), requests=count).blocks(Streams(0))
+        assert sum(len(part) for part in blocks) == count
+        peaks[count] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peaks[400_000] < 1.1 * peaks[20_000]
+    assert peaks[400_000] < 20e6
+    start = time.process_time()
+    read = sum(len(part) for part in open_trace(path).blocks(Streams(0)))
+    rate = read / (time.process_time() - start)
+    print(f"{rate / 1e6:.2f} million rows read per CPU second")  # noqa: T201
+    assert rate > 0.3e6

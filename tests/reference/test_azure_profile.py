@@ -1,0 +1,115 @@
+"""Shipped profiles against the traces they were fitted to, in the terms of a queue."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infsim.paths import data_folder
+from infsim.rng import Streams
+from infsim.workload.blocks import read_all
+from infsim.workload.compare import Row, compare
+from infsim.workload.fit import fit_profile, spread_ticks
+from infsim.workload.profile import load_profile
+from infsim.workload.readers import open_trace
+from infsim.workload.requests import Requests
+from infsim.workload.statistics import dispersion, queue_wait, service
+from tests.shared_data import shared
+
+TRACES = {
+    "azure-conv-like": "workload/azure-llm-2023/AzureLLMInferenceTrace_conv.csv",
+    "azure-code-like": "workload/azure-llm-2023/AzureLLMInferenceTrace_code.csv",
+    "mooncake-conv-like": "workload/mooncake-fast25/conversation_trace.jsonl",
+}
+
+LARGEST_ERROR = {"azure-conv-like": 0.08, "azure-code-like": 0.05, "mooncake-conv-like": 0.05}
+"""Of the waits (mean, p95, p99): the mean relative error of the mean over the seeds."""
+
+
+def real_trace(name: str) -> Requests:
+    return read_all(open_trace(shared(TRACES[name])).blocks(Streams(0)))
+
+
+def shipped(name: str) -> Path:
+    return data_folder("traces") / f"{name}.yaml"
+
+
+def test_the_conversation_trace_is_read_whole() -> None:
+    requests = real_trace("azure-conv-like")
+    assert len(requests) == 19_366
+    assert requests.arrival_s[-1] == pytest.approx(3501.721937, abs=1e-6)
+    assert requests.input_tokens.sum() == 22_361_870
+    assert requests.output_tokens.sum() == 4_088_665
+
+
+def test_mooncake_hashes_are_those_of_whole_blocks() -> None:
+    requests = real_trace("mooncake-conv-like")
+    assert len(requests) == 12_031
+    assert requests.prefix_offsets is not None
+    assert (np.diff(requests.prefix_offsets) == requests.input_tokens // 512).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "waits", "dispersion_1s"),
+    [
+        ("azure-conv-like", (4.5, 16, 34), 1.4),
+        ("azure-code-like", (378, 671, 759), 13.2),
+        ("mooncake-conv-like", (3.9, 14, 22), None),
+    ],
+)
+def test_real_traces_wait_as_published(
+    name: str, waits: tuple[float, ...], dispersion_1s: float | None
+) -> None:
+    requests = real_trace(name)
+    arrival_s = spread_ticks(requests.arrival_s)
+    assert queue_wait(arrival_s, service(requests)) == pytest.approx(waits, rel=0.035)
+    if dispersion_1s is not None:
+        assert dispersion(arrival_s, 1) == pytest.approx(dispersion_1s, abs=0.05)
+
+
+@pytest.mark.parametrize("name", TRACES)
+def test_shipped_profiles_keep_queueing(name: str) -> None:
+    rows = {
+        row.name: row for row in compare(real_trace(name), load_profile(shipped(name)).workload())
+    }
+    waits = [rows[f"wait {part}"] for part in ("mean", "p95", "p99")]
+    assert np.mean([error(row) for row in waits]) < LARGEST_ERROR[name]
+    assert error(waits[0]) < 0.05
+    # one trace is one draw: it should look like one of those that are made
+    assert all(abs(row.made - row.real) < 2 * row.sd for row in waits)
+    assert all(error(row) < 0.2 for row in rows.values() if row.name.startswith("dispersion"))
+    assert rows["KS input_tokens"].made < 0.015
+    assert rows["KS output_tokens"].made < 0.015
+    assert error(rows["requests"]) == 0
+
+
+@pytest.mark.parametrize("name", TRACES)
+def test_errors_in_the_profile_are_those_it_has(name: str) -> None:
+    profile = load_profile(shipped(name))
+    seeds = range(profile.errors["seeds"])
+    for row in compare(real_trace(name), profile.workload(), seeds):
+        said = profile.errors[row.name]
+        # numbers of the profile are rounded, which moves a queue a little
+        assert said["real"] == pytest.approx(row.real, rel=1e-3)
+        assert said["made"] == pytest.approx(row.made, rel=0.1)
+
+
+def test_what_the_parts_of_a_profile_are_for() -> None:
+    """Without drift of lengths the conversation waits 20 times longer, without bursts less."""
+    real = real_trace("azure-conv-like")
+    profile = load_profile(shipped("azure-conv-like"))
+    steady = fit_profile(real, segments=1)
+    assert wait_of(compare(real, replace(steady, drift=()).workload(), range(3))) > 50
+    smooth = replace(profile, burstiness=(), drift=())
+    assert wait_of(compare(real, smooth.workload(), range(3))) < 0.9 * 4.46
+
+
+def error(row: Row) -> float:
+    return abs(row.made - row.real) / row.real
+
+
+def wait_of(rows: list[Row]) -> float:
+    return next(row.made for row in rows if row.name == "wait mean")
