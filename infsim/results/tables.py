@@ -192,7 +192,7 @@ def format_value(value: float, dimension: str | None = None, digits: int = 3) ->
     """Return a number with its unit, or without one if it has no dimension."""
     if math.isnan(value):
         return MISSING
-    if dimension is None and isinstance(value, int):
+    if isinstance(value, int) and dimension in (None, "count"):
         return str(value)
     if dimension is None:
         return format_quantity(value, "count", digits) if abs(value) < 10_000 else f"{value:,.0f}"
