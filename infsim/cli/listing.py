@@ -125,9 +125,9 @@ def _traces() -> tuple[Row, Iterable[Row]]:
 
 def _accuracy() -> tuple[Row, Iterable[Row]]:
     from infsim.paths import data_folder
+    from infsim.scenario.build.accuracy import FOLDER
 
-    folders = sorted(path.name for path in data_folder("calibration").glob("accuracy/*/"))
-    return ("name",), ((name,) for name in folders)
+    return ("name",), ((path.name,) for path in sorted(data_folder(FOLDER).glob("*/")))
 
 
 def _scenarios() -> tuple[Row, Iterable[Row]]:

@@ -206,7 +206,7 @@ def _label(value: Any) -> str:
         return f"{_label(value['name'])}({inner})" if inner else _label(value["name"])
     if isinstance(value, str) and ".py:" in value:
         return value.rpartition(":")[2]
-    return str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _checked(document: Document) -> ScenarioSpec:

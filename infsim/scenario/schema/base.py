@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -25,12 +26,22 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from infsim import units
 from infsim.errors import InputError, did_you_mean
-from infsim.paths import data_file
+from infsim.paths import data_file, data_folder
 
 T = TypeVar("T")
 
 Many = Annotated[tuple[T, ...], PydanticStrict(False)]
 """A list in YAML, a tuple inside."""
+
+
+def _not_empty(items: tuple[T, ...]) -> tuple[T, ...]:
+    if not items:
+        raise ValueError("the list is empty")
+    return items
+
+
+NotEmpty = AfterValidator(_not_empty)
+"""For lists; pydantic's own check also complains where the items themselves are wrong."""
 
 Name = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\s*?]+$")]
 """A name without blanks and wildcards."""
@@ -213,6 +224,23 @@ def file_in(folder: str | None, *suffixes: str) -> BeforeValidator:
 
 
 File = Annotated[str, file_in(None)]
+
+
+def folder_in(data: str) -> BeforeValidator:
+    """Return a validator of names of folders: the user's own, or one that infsim ships."""
+
+    def check(value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, str):
+            return value
+        base = Path((info.context or {}).get("base", "."))
+        if (base / value).is_dir():
+            return str((base / value).resolve())
+        known = [path.name for path in data_folder(data).glob("*/")]
+        if value not in known:
+            raise ValueError(f"no folder {value!r}{did_you_mean(value, known)}")
+        return value
+
+    return BeforeValidator(check)
 
 
 def policy_of(kind: str) -> Callable[[Any, ValidationInfo], Any]:

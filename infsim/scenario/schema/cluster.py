@@ -16,6 +16,7 @@ from infsim.scenario.schema.base import (
     Memory,
     Name,
     NameOrMapping,
+    NotEmpty,
     Part,
     PositiveFloat,
     PositiveFraction,
@@ -261,7 +262,7 @@ class ClientGroup(Part):
 class ClusterPart(Part):
     """What serves, who asks, and the network between them."""
 
-    nodes: Annotated[Many[NodeGroup], Field(min_length=1)]
+    nodes: Annotated[Many[NodeGroup], NotEmpty]
     """The machines."""
     regions: dict[str, Electricity] = Field(default_factory=dict)
     """Regions by name, with their electricity. Without any, everything is in one place."""

@@ -13,15 +13,19 @@ from infsim.scenario.schema.base import (
     Count,
     Many,
     Name,
+    NotEmpty,
     Part,
     PositiveTime,
     Time,
+    folder_in,
     policy_of,
     unknown_key,
 )
 from infsim.scenario.schema.cluster import ClusterPart, Electricity
 from infsim.scenario.schema.models import Deployment, FormatEntry, ModelEntry
 from infsim.scenario.schema.workload import WorkloadPart
+
+AccuracyName = Annotated[str, folder_in("calibration/accuracy")]
 
 _POLICY_SCHEMA = WithJsonSchema(
     {
@@ -87,7 +91,7 @@ class NamedAlternative(Part):
 
 
 T = TypeVar("T")
-Axis = Annotated[Many[T], Field(min_length=1)]
+Axis = Annotated[Many[T], NotEmpty]
 
 
 class Compare(Part):
@@ -199,7 +203,7 @@ class ScenarioSpec(Part):
     """Number format of the model."""
     deployments: Many[Deployment] = ()
     """Several models, formats or groups of nodes; by default `model` on all nodes."""
-    accuracy: str | None = None
+    accuracy: AccuracyName | None = None
     """Table of accuracy: what each model answers to each sample (`infsim list accuracy`)."""
 
     cluster: ClusterPart

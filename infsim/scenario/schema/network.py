@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
-from pydantic import Field, Tag, model_validator
+from pydantic import Field, Strict, Tag, model_validator
 
-from infsim.scenario.schema.base import Bandwidth, Fraction, Many, Part, Time, told_by
+from infsim.scenario.schema.base import Bandwidth, Fraction, Many, NotEmpty, Part, Time, told_by
 
 
 class Mesh(Part):
@@ -50,7 +50,7 @@ class Mesh(Part):
 class Link(Part):
     """A link in both directions."""
 
-    between: Annotated[Many[str], Field(min_length=2, max_length=2)]
+    between: Annotated[tuple[str, str], Strict(False)]
     """Its two ends: nodes, groups of nodes (a link each), clients, or switches."""
     delay: Time = 0.0
     """Propagation delay, one way."""
@@ -61,7 +61,7 @@ class Link(Part):
 class Links(Part):
     """An explicit topology; messages take the path of least delay."""
 
-    links: Annotated[Many[Link], Field(min_length=1)]
+    links: Annotated[Many[Link], NotEmpty]
     """The links."""
     switches: Many[str] = ()
     """Names of what is neither node nor client."""

@@ -11,6 +11,7 @@ from infsim.scenario.schema.base import (
     File,
     Many,
     NameOrMapping,
+    Natural,
     Part,
     PositiveFloat,
     PositiveTime,
@@ -154,14 +155,24 @@ Lengths = Annotated[
 
 
 class Sessions(Part):
-    """Conversations: turns come one after the other, and each prompt repeats what was said."""
+    """Dialogues: turns follow one another, and each prompt repeats what was said before.
 
-    turns: PositiveFloat
-    """Mean number of turns (geometric), at least 1."""
-    think_time: PositiveTime
-    """Mean time between turns (exponential); turns do not wait for answers (open loop)."""
-    system_prompt: Count | None = None
+    Turns do not wait for answers (an open loop), so that all policies see the same requests.
+    `lengths` are the new tokens of the user, and of the answer, in each turn.
+    """
+
+    turns: Annotated[float, Field(ge=1)] = 4.0
+    """Mean number of turns of a session (geometric)."""
+    think_time: PositiveTime = 30.0
+    """Mean time between an answer and the next turn (exponential)."""
+    answer_time: Time = 0.03
+    """Time that an answer is taken to last, per token."""
+    system_tokens: Natural = 0
     """Tokens at the start of all prompts, shared by all sessions."""
+    max_context: Count = 32768
+    """A session ends before prompt and answer together exceed this."""
+    prefix_block_tokens: Count = 128
+    """Tokens of one hashed block of a prompt."""
 
 
 class WorkloadPart(Part):
