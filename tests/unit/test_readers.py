@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infsim.errors import InputError
@@ -224,6 +224,7 @@ def test_errors_in_a_later_block_have_the_right_line(tmp_path: Path) -> None:
         read_all(trace.blocks(Streams(0)))
 
 
+@settings(deadline=None)
 @given(
     st.one_of(
         st.binary(max_size=200),
