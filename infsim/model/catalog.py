@@ -12,30 +12,38 @@ from infsim.model.architecture import Architecture
 from infsim.model.formats import Format
 from infsim.model.graph import Operator, chain, graph_from_mapping
 from infsim.model.model import Model
+from infsim.paths import data_folder
 
 MODELS = CatalogFolder(Path(__file__).parent / "catalog" / "models", "model")
 FORMATS = CatalogFolder(Path(__file__).parent / "catalog" / "formats", "format")
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all models of the catalogue."""
-    return MODELS.names()
+    """Return the names of all models of the catalogue and of the tables of accuracy."""
+    return (*MODELS.names(), *sorted(_measured_models()))
 
 
 def load(name: str) -> Model:
-    """Return a model of the catalogue.
+    """Return a model of the catalogue, or one whose answers were measured.
 
     Parameters
     ----------
     name : str
-        As in `names`; case, spaces and underscores do not matter.
+        As in `names`; case, spaces and underscores do not matter. ``fashion-mnist/cnn`` is the
+        model ``cnn`` of the table ``calibration/accuracy/fashion-mnist``, with its parameters
+        and multiply-accumulates, and its row of the table as `Model.accuracy_model`.
 
     Raises
     ------
     InputError
         If there is no such model; suggests the nearest one.
     """
-    return model_from_mapping(MODELS.resolve(name), MODELS.read(name))
+    if "/" not in name:
+        return model_from_mapping(MODELS.resolve(name), MODELS.read(name))
+    measured = _measured_models()
+    if name not in measured:
+        raise InputError(f"unknown model {name!r}{did_you_mean(name, measured)}")
+    return model_from_mapping(name, measured[name])
 
 
 def load_architecture(name: str) -> Architecture:
@@ -75,6 +83,25 @@ def model_from_mapping(name: str, figures: Mapping[str, Any]) -> Model:
         return _BUILDERS[kind](name, figures)
     except (KeyError, TypeError) as error:
         raise InputError(f"model {name!r}: {error}") from error
+
+
+def _measured_models() -> dict[str, dict[str, Any]]:
+    """Models of the tables of accuracy, by ``table/model``."""
+    import yaml
+
+    loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    found = {}
+    for path in data_folder("calibration").glob("accuracy/*/meta.yaml"):
+        meta = yaml.load(path.read_bytes(), Loader=loader)
+        for model, facts in meta["models"].items():
+            found[f"{path.parent.name}/{model}"] = {
+                "kind": "monolithic",
+                "parameters": facts["parameters"],
+                "macs": facts["macs"],
+                "accuracy_model": model,
+                "source": f"measured, {path.parent.name}/meta.yaml",
+            }
+    return found
 
 
 def _architecture(name: str, figures: Mapping[str, Any]) -> Architecture:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import networkx as nx
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from infsim.cost.memory import kv_bytes_per_token, weight_bytes
 from infsim.errors import InputError
+from infsim.model import catalog
 from infsim.model.architecture import Architecture
 from infsim.model.catalog import MODELS, load, load_architecture, load_format, model_from_mapping
 from infsim.model.graph import Operator, OperatorGraph, chain, graph_from_mapping
@@ -121,6 +124,22 @@ def test_a_misspelt_model_is_told_the_nearest_one() -> None:
 def test_an_image_classifier_is_not_an_architecture() -> None:
     with pytest.raises(InputError, match="'resnet50' is not a transformer"):
         load_architecture("resnet50")
+
+
+def test_models_of_a_table_of_accuracy_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "accuracy" / "digits"
+    folder.mkdir(parents=True)
+    (folder / "meta.yaml").write_text("models: {cnn: {parameters: 25866, macs: 551488}}")
+    monkeypatch.setattr(catalog, "data_folder", lambda _: tmp_path)
+    model = load("digits/cnn")
+    assert (model.graph.parameters, model.accuracy_model) == (25866, "cnn")
+    assert model.graph.operators[0].macs_per_token == 551_488
+    assert not model.generative
+    assert catalog.names()[-1] == "digits/cnn"
+    with pytest.raises(InputError, match="'digits/cn'; did you mean 'digits/cnn'"):
+        load("digits/cn")
 
 
 def test_tied_embeddings_are_held_once_where_both_ends_are() -> None:
