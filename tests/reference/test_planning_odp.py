@@ -24,6 +24,8 @@ def feasible(app: Application, resources: Resources) -> Iterator[dict[str, float
     for choice in product(range(nodes), repeat=operators):
         if any(choice[i] != u for i, u in app.pinned.items()):
             continue
+        if len({choice[i] for i in app.together}) > 1:
+            continue
         used = np.zeros_like(resources.capacities)
         np.add.at(used.T, list(choice), app.demands.T)
         metrics = evaluate(choice, app, resources)
@@ -49,6 +51,7 @@ def instances(draw: st.DrawFn) -> tuple[Application, Resources]:
         rates=rng.uniform(1e3, 1e6, len(edges)),
         demands=np.stack([rng.integers(1, 8, operators) * 2.0**30, rng.integers(0, 3, operators)]),
         pinned={0: int(rng.integers(nodes))} if rng.random() < 0.5 else {},
+        together=range(min(2, operators)) if rng.random() < 0.3 else (),
     )
     links = rng.uniform(0.9, 1.0, (nodes, nodes))
     np.fill_diagonal(links, 1.0)

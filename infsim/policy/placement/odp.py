@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,8 @@ class Application:
         Resources that each operator needs: memory in bytes, cores, ... (R may be 0).
     pinned : mapping of int to int
         Operators whose node is given, such as sources and sinks.
+    together : sequence of int
+        Operators that have to be on one node, whichever it is.
     """
 
     seconds: Floats
@@ -55,6 +58,7 @@ class Application:
     rates: Floats
     demands: Floats
     pinned: Mapping[int, int] = field(default_factory=dict)
+    together: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -216,6 +220,9 @@ class _Program:
         self.y = [self._stream(e) for e in range(len(app.edges))]
         for placed in self.x:
             self.model.add(self.model.sum(placed.values()) == 1)
+        for i, j in pairwise(app.together):
+            for u in sorted(self.x[i].keys() | self.x[j].keys()):
+                self.model.add(self.model.sum([self.x[i].get(u, 0), -self.x[j].get(u, 0)]) == 0)
         self._add_capacities()
 
     def _stream(self, e: int) -> dict[tuple[int, int], Any]:
