@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from infsim.results.metrics import Objectives
 from infsim.results.recorder import Recorder, RunRecord, Status
 from infsim.results.runs import Run
-from infsim.study.study import Objectives, Setup, Study
+from infsim.study.study import Setup, Study
 
 REQUEST: dict[str, Any] = {
     "session_id": -1,

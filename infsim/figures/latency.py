@@ -39,14 +39,14 @@ def latency_cdf(requests: Mapping[str, Sequence[Columns]]) -> Figure:
     """
     with style():
         figure = new_figure(TEXT_IN, 2.3)
-        panels = present(requests)
+        panels = latency_panels(requests)
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         draw_cdfs(list(axes), panels, requests)
         add_legend(figure, axes[0], len(requests))
     return figure
 
 
-def present(requests: Mapping[str, Sequence[Columns]]) -> list[str]:
+def latency_panels(requests: Mapping[str, Sequence[Columns]]) -> list[str]:
     """Return the panels that have data; TTFT alone if none has."""
     return [name for name in PANELS if any(len(v) for v in _pooled(requests, name).values())] or [
         "ttft"

@@ -33,7 +33,7 @@ def throughput_bars(estimates: Estimates) -> Figure:
     """
     with style():
         figure = new_figure(TEXT_IN, bars_height_in(len(estimates)))
-        panels = present(estimates)
+        panels = throughput_panels(estimates)
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         draw_bars(list(axes), panels, estimates)
     return figure
@@ -44,7 +44,7 @@ def bars_height_in(alternatives: int) -> float:
     return 0.75 + 0.24 * alternatives
 
 
-def present(estimates: Estimates) -> list[str]:
+def throughput_panels(estimates: Estimates) -> list[str]:
     """Return the panels that have data; that of tokens if none has."""
     return [
         name

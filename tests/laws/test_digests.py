@@ -45,7 +45,7 @@ def test_how_a_number_is_stored_does_not_matter() -> None:
 
 
 def test_names_types_order_and_boundaries_matter() -> None:
-    columns = [
+    columns: list[dict[str, Any]] = [
         {"x": [1, 2]},
         {"y": [1, 2]},
         {"x": [1.0, 2.0]},

@@ -1,0 +1,153 @@
+"""What a study says about its alternatives, and what it does not dare to say."""
+
+import math
+
+import pytest
+
+from infsim.results.metrics import METRICS, Objectives
+from infsim.results.recorder import RunRecord
+from infsim.results.runs import Run
+from infsim.study.comparison import Observations
+from infsim.study.report import change
+from tests.records import queue, record, study
+
+
+def runs(
+    replications: int, requests: int = 150, own_noise: float = 0.0, **slowness: float
+) -> list[Run]:
+    return [
+        Run(name, replication, queue(requests, replication, factor, own_noise))
+        for name, factor in slowness.items()
+        for replication in range(replications)
+    ]
+
+
+def contrast(observations: Observations, metric: str) -> float | None:
+    found = next(c for c in observations.contrasts if c.metric == metric)
+    return found.beyond_noise
+
+
+def test_estimates_are_means_over_replications() -> None:
+    found = Observations(runs(4, a=1.0))
+    single = [found.values["a"][r]["e2e_mean_s"] for r in range(4)]
+    estimate = found.estimate("a", "e2e_mean_s")
+    assert estimate.value == pytest.approx(sum(single) / 4)
+    assert estimate.low < min(single) or estimate.low < estimate.value
+    assert found.replications == 4
+
+
+def test_a_clear_difference_is_marked() -> None:
+    found = Observations(runs(5, a=1.0, b=0.8))
+    assert contrast(found, "e2e_p50_s") is True
+    assert contrast(found, "ttft_p50_s") is True
+
+
+def test_noise_is_hardly_ever_marked() -> None:
+    # two alternatives that differ in noise of their own only, thirty times over
+    marked = 0
+    for seed in range(30):
+        pairs = [
+            Run(name, r, queue(60, 100 * seed + r, factor, own_noise=0.3))
+            for name, factor in (("a", 1.0), ("b", 1.000001))
+            for r in range(4)
+        ]
+        marked += any(c.beyond_noise for c in Observations(pairs).contrasts)
+    assert marked <= 6  # at most 5 % by Holm: 1.5 expected, 6 with four standard deviations
+
+
+def test_pairing_finds_what_intervals_side_by_side_hide() -> None:
+    found = Observations(runs(5, a=1.0, b=0.97))
+    first, second = (found.estimate(name, "e2e_p50_s") for name in ("a", "b"))
+    assert second.high > first.low  # the intervals overlap
+    assert contrast(found, "e2e_p50_s") is True
+
+
+def test_equal_metrics_are_no_comparison() -> None:
+    found = Observations(runs(3, a=1.0, b=0.8))
+    same = next(c for c in found.contrasts if c.metric == "availability")
+    assert same.beyond_noise is None
+    assert change(same) == "="
+
+
+def test_a_long_single_run_is_cut_into_batches() -> None:
+    found = Observations(runs(1, requests=4000, a=1.0, b=0.8))
+    assert not math.isnan(found.estimate("a", "e2e_p50_s").low)
+    assert contrast(found, "e2e_p50_s") is True
+    # 400 requests in a batch have a p90, but not a p99; nodes have one total only
+    assert not math.isnan(found.estimate("a", "e2e_p90_s").low)
+    assert math.isnan(found.estimate("a", "e2e_p99_s").low)
+    assert math.isnan(found.estimate("a", "energy_j").low)
+    assert contrast(found, "e2e_p99_s") is None
+
+
+def test_batches_cover_the_truth_about_a_queue() -> None:
+    # M/M/1 at load 0.5: mean time in system 1 / (2 - 1) = 1 s
+    covered = 0
+    for seed in range(40):
+        found = Observations([Run("a", 0, queue(4000, seed, load=0.5))])
+        estimate = found.estimate("a", "e2e_mean_s")
+        covered += estimate.low <= 1.0 <= estimate.high
+    assert covered >= 33  # 95 % of 40 is 38; four standard deviations below: 32.5
+
+
+def test_a_short_single_run_promises_nothing() -> None:
+    found = Observations(runs(1, a=1.0, b=0.8))
+    assert all(c.beyond_noise is None for c in found.contrasts)
+    text = study(runs(1, a=1.0, b=0.8)).text()
+    assert "One run, too short for intervals" in text
+    assert "*" not in text
+    assert "(-2" in text  # what cannot be told is in parentheses
+
+
+def test_the_longest_warm_up_holds_for_all() -> None:
+    def start_up(length: int) -> RunRecord:
+        rows = [
+            {
+                "arrival_s": float(i),
+                "start_s": i + 0.1,
+                "first_token_s": i + 0.2,
+                "end_s": i + 1 + max(0.0, 50 * (1 - i / length)) + 0.01 * math.sin(i),
+            }
+            for i in range(1000)
+        ]
+        return record(rows, end_s=1010.0)
+
+    pair = [Run("a", 0, start_up(100)), Run("b", 0, start_up(250))]
+    alone = [Observations([run], warmup="auto").warmups_s[0] for run in pair]
+    both = Observations(pair, warmup="auto")
+    assert both.warmups_s[0] == max(alone) > min(alone) > 50
+    assert both.values["a"][0]["requests"] == both.values["b"][0]["requests"]
+
+
+def test_interrupted_runs_do_not_count_beside_whole_ones() -> None:
+    whole, cut = queue(100, 0), record(interrupted=True)
+    found = Observations([Run("a", 0, whole), Run("a", 1, cut), Run("b", 0, cut)])
+    assert list(found.values["a"]) == [0]
+    assert list(found.values["b"]) == [0]  # it has no other
+
+
+def test_only_common_replications_are_paired() -> None:
+    most = runs(6, a=1.0, b=0.8)[:-1]  # the last replication of b is missing
+    found = Observations(most)
+    assert contrast(found, "e2e_p50_s") is True
+    assert found.replications == 5
+
+
+def test_the_tables_agree_with_the_observations() -> None:
+    result = study(runs(3, a=1.0, b=0.8), objectives=Objectives(ttft_s=1.0))
+    assert result.summary.column("alternative") == ["a", "b"]
+    assert result.summary.column("e2e_p50_s")[1] == result.observations.estimate("b", "e2e_p50_s")
+    metrics = result.differences.column("metric")
+    assert metrics == [m for m in result.observations.metrics if METRICS[m].headline]
+    assert "goodput_requests_per_s" in metrics
+    assert "accuracy" not in metrics  # nothing was judged
+    labels = result.comparison[0].column("metric")
+    assert labels == [METRICS[str(m)].label for m in metrics]
+
+
+def test_many_alternatives_go_into_several_tables() -> None:
+    tables = study(runs(1, a=1.0, b=0.9, c=0.8, d=0.7, e=0.6)).comparison
+    assert [
+        [c.title for c in table.columns if c.title not in (" ", "change")] for table in tables
+    ] == [["a", "b", "c", "d"], ["a", "e"]]
+    assert [bool(table.notes) for table in tables] == [False, True]
