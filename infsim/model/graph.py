@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -133,24 +134,58 @@ class OperatorGraph:
         position = {node: i for i, node in enumerate(graph.nodes)}
         order = list(nx.lexicographical_topological_sort(graph, key=position.__getitem__))
         index = {node: i for i, node in enumerate(order)}
-        self.graph = graph
-        self.operators: tuple[Operator, ...] = tuple(graph.nodes[n]["operator"] for n in order)
-        self.edges: tuple[tuple[int, int, float], ...] = tuple(
-            sorted(
-                (index[u], index[v], data.get("values", graph.nodes[u]["operator"].output_values))
-                for u, v, data in graph.edges(data=True)
-            )
+        edges = sorted(
+            (index[u], index[v], data.get("values", graph.nodes[u]["operator"].output_values))
+            for u, v, data in graph.edges(data=True)
         )
-        self._predecessors: list[list[int]] = [[] for _ in order]
-        self._successors: list[list[int]] = [[] for _ in order]
-        for u, v, values in self.edges:
+        self.graph = graph
+        self._hold(tuple(graph.nodes[n]["operator"] for n in order), tuple(edges))
+
+    @classmethod
+    def chain(cls, operators: Sequence[Operator]) -> OperatorGraph:
+        """Return the graph in which each operator feeds the next one.
+
+        Needs no networkx, whose import takes longer than a small simulation.
+        """
+        if not operators:
+            raise InputError("an operator graph needs at least one operator")
+        names = {operator.name for operator in operators}
+        for operator in operators:
+            if operator.name not in names:
+                raise InputError(f"two operators are named {operator.name!r}")
+            names.remove(operator.name)
+        found = cls.__new__(cls)
+        edges = [(i, i + 1, op.output_values) for i, op in enumerate(operators[:-1])]
+        found._hold(tuple(operators), tuple(edges))
+        return found
+
+    @cached_property
+    def graph(self) -> nx.DiGraph[Any]:
+        """The graph as networkx has it; a chain, which is held without, becomes one when asked."""
+        import networkx as nx
+
+        graph: nx.DiGraph[Any] = nx.DiGraph()
+        for operator in self.operators:
+            _add(graph, operator)
+        graph.add_edges_from(pairwise(operator.name for operator in self.operators))
+        return graph
+
+    def _hold(
+        self, operators: tuple[Operator, ...], edges: tuple[tuple[int, int, float], ...]
+    ) -> None:
+        self.operators = operators
+        self.edges = edges
+        self._predecessors: list[list[int]] = [[] for _ in operators]
+        self._successors: list[list[int]] = [[] for _ in operators]
+        for u, v, values in edges:
             if not 0 <= values < float("inf"):
-                raise InputError(f"edge {order[u]} -> {order[v]}: values = {values!r}")
+                raise InputError(
+                    f"edge {operators[u].name} -> {operators[v].name}: values = {values!r}"
+                )
             self._successors[u].append(v)
             self._predecessors[v].append(u)
-        self.is_chain: bool = [(u, v) for u, v, _ in self.edges] == [
-            (i, i + 1) for i in range(len(order) - 1)
-        ]
+        consecutive = [(i, i + 1) for i in range(len(operators) - 1)]
+        self.is_chain: bool = [(u, v) for u, v, _ in edges] == consecutive
 
     def __len__(self) -> int:
         return len(self.operators)
@@ -187,14 +222,7 @@ def chain(operators: Sequence[Operator]) -> OperatorGraph:
     >>> chain([Operator("a", 1, 1, 4), Operator("b", 1, 1, 4)]).edges
     ((0, 1, 4),)
     """
-    import networkx as nx
-
-    graph: nx.DiGraph[Any] = nx.DiGraph()
-    for operator in operators:
-        _add(graph, operator)
-    names = [operator.name for operator in operators]
-    graph.add_edges_from(pairwise(names))
-    return OperatorGraph(graph)
+    return OperatorGraph.chain(operators)
 
 
 def graph_from_mapping(
