@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -121,6 +123,113 @@ def test_block_size_does_not_matter(tmp_path: Path, text: str, size: int) -> Non
     if expected.prefix_hashes is not None:
         assert joined.prefix_hashes is not None
         assert joined.prefix_hashes.tolist() == expected.prefix_hashes.tolist()
+
+
+BURSTGPT = """Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type
+5,ChatGPT,472,18,490,Conversation log
+45.5,ChatGPT,1087,0,1087,Conversation log
+118,GPT-4,417,276,693,API log
+"""
+
+VLLM = {
+    "input_lens": [30, 10, 20],
+    "output_lens": [3, 1, 0],
+    "start_times": [101.5, 100.0, 100.5],
+    "errors": ["", "", "timeout"],
+}
+
+
+def test_burstgpt_leaves_out_what_failed(tmp_path: Path) -> None:
+    path = write(tmp_path, BURSTGPT)
+    requests = read(path)
+    assert requests.arrival_s.tolist() == [5, 118]
+    assert requests.input_tokens.tolist() == [472, 417]
+    assert requests.output_tokens.tolist() == [18, 276]
+    # a block of nothing but failures is no end of the file
+    single = TraceFile(path, open_trace(path).reader, block=1)
+    assert len(read_all(single.blocks(Streams(0)))) == 2
+
+
+def test_vllm_results_are_sorted_by_start(tmp_path: Path) -> None:
+    requests = read(write(tmp_path, json.dumps(VLLM), "result.json"))
+    assert requests.arrival_s.tolist() == [0, 1.5]
+    assert requests.input_tokens.tolist() == [10, 30]
+    assert requests.output_tokens.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"start_times": None}, ["no field 'start_times'", "--save-detailed"]),
+        ({"start_times": 3}, ["start_times is not a list"]),
+        ({"input_lens": [1, 2]}, ["differ in length"]),
+        ({"input_lens": [1, 2.5, 3]}, ["input_lens[1]: 2.5 is not a whole number"]),
+        ({"output_lens": [3, -1, 0]}, ["row 2: output_lens is -1"]),
+        ({"errors": ["a", "b", "c"]}, ["no requests"]),
+    ],
+)
+def test_damaged_vllm_results_are_refused(
+    tmp_path: Path, change: dict[str, object], parts: list[str]
+) -> None:
+    content = {key: value for key, value in (VLLM | change).items() if value is not None}
+    message = refusal(tmp_path, json.dumps(content))
+    for part in parts:
+        assert part in message, message
+
+
+def write_parquet(folder: Path, **columns: list[object]) -> Path:
+    path = folder / "trace.parquet"
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def test_parquet_has_the_columns_of_plain_csv(tmp_path: Path) -> None:
+    path = write_parquet(
+        tmp_path,
+        ms=[0, 500, 2000],
+        input_tokens=[1, 2, 3],
+        output_tokens=[4, 5, 6],
+        client=["b", "a", "b"],
+        note=["x", None, "y"],
+    )
+    options = {"columns": {"arrival_s": "ms"}, "time_unit_s": 1e-3, "clients": ["a", "b"]}
+    requests = read(path, **options)
+    assert requests.arrival_s.tolist() == [0, 0.5, 2]
+    assert requests.client.tolist() == [1, 0, 1]
+    single = open_trace(path, **options)  # type: ignore[arg-type]
+    parts = list(TraceFile(path, single.reader, block=2).blocks(Streams(0)))
+    assert [len(part) for part in parts] == [2, 1]
+    assert read_all(parts).output_tokens.tolist() == [4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("columns", "parts"),
+    [
+        ({"arrival_s": [0.0, None]}, ["row 2: arrival_s has no value"]),
+        ({"arrival_s": [1.0, 0.5]}, ["row 2: arrival_s is not sorted: 0.5 s after 1.0 s"]),
+        ({"arrival_s": [0.0, float("nan")]}, ["row 2: arrival_s is nan"]),
+        ({"arrival_s": [0.0, float("inf")]}, ["row 2: arrival_s is inf"]),
+        ({"input_tokens": [1.0, 2.0]}, ["input_tokens is of type double, not a whole number"]),
+        ({"input_tokens": ["1", "x"]}, ["row 2: input_tokens is 'x', not a whole number"]),
+        ({"output_tokens": [5, 0]}, ["row 2: output_tokens is 0, must be at least 1"]),
+        ({"output_tokens": None, "output_token": [1, 1]}, ["mean 'output_token'"]),
+    ],
+)
+def test_damaged_parquet_is_refused(
+    tmp_path: Path, columns: dict[str, list[object] | None], parts: list[str]
+) -> None:
+    plain = {"arrival_s": [0.0, 1.0], "input_tokens": [1, 2], "output_tokens": [3, 4]}
+    merged = {name: values for name, values in (plain | columns).items() if values is not None}
+    path = write_parquet(tmp_path, **merged)  # type: ignore[arg-type]
+    with pytest.raises(InputError) as error:
+        read(path)
+    for part in parts:
+        assert part in str(error.value)
+
+
+def test_a_cut_parquet_file(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path, arrival_s=[0.0], input_tokens=[1], output_tokens=[1])
+    assert "damaged Parquet file" in refusal(tmp_path, path.read_bytes()[:-30])
 
 
 HEADER = "arrival_s,input_tokens,output_tokens\n"

@@ -34,13 +34,15 @@ class Rows:
     path : str
         The file, for messages.
     lines : sequence of int
-        Line of each row in the file, from 1.
+        Line of each row in the file, from 1; for files without lines the number of the row.
     columns : dict
         Arrays by name of the column of `Requests`.
     names : mapping
         What the file calls these columns.
     prefixes : (int64 (n,), int64 (m,), int) or None
         Number of prefix hashes of each row, all hashes, tokens of a hashed block.
+    has_lines : bool
+        Whether the file has lines.
     """
 
     path: str
@@ -48,6 +50,14 @@ class Rows:
     columns: dict[str, NDArray[Any]]
     names: Mapping[str, str]
     prefixes: tuple[NDArray[np.int64], NDArray[np.int64], int] | None = None
+    has_lines: bool = True
+
+    def where(self, index: int | np.int64) -> Where:
+        """Return the place of a row of the block."""
+        number = self.lines[int(index)]
+        return (
+            Where(self.path, number) if self.has_lines else Where(self.path, path=f"row {number}")
+        )
 
 
 def checked(path: Path, blocks: Iterable[Rows]) -> Iterator[Requests]:
@@ -76,11 +86,11 @@ def _check_values(rows: Rows) -> None:
         values = rows.columns.get(name)
         if values is None:
             continue
-        bad = np.flatnonzero(values < least)
+        bad = np.flatnonzero(~((values >= least) & (values < np.inf)))
         if len(bad):
             raise InputError(
                 f"{rows.names[name]} is {values[bad[0]]}, must be at least {least}",
-                where=Where(rows.path, rows.lines[bad[0]]),
+                where=rows.where(bad[0]),
             )
 
 
@@ -92,6 +102,6 @@ def _check_order(rows: Rows, previous_s: float) -> None:
         before = previous_s if first == 0 else arrival_s[first - 1]
         raise InputError(
             f"{rows.names['arrival_s']} is not sorted: {arrival_s[first]} s after {before} s",
-            where=Where(rows.path, rows.lines[first]),
+            where=rows.where(first),
             hint="sort the file by arrival",
         )

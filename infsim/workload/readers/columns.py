@@ -75,9 +75,9 @@ def one_of(names: Sequence[str]) -> Parse:
 
 
 def parsed(
-    texts: Sequence[str], parse: Parse, expected: str, name: str, path: str, lines: Sequence[int]
+    texts: Sequence[str], parse: Parse, expected: str, name: str, where: Callable[[int], Where]
 ) -> NDArray[Any]:
-    """Parse a column; an error names the line and the value.
+    """Parse a column; an error names the place and the value.
 
     Parameters
     ----------
@@ -87,8 +87,10 @@ def parsed(
         One of the functions above.
     expected : str
         What a value should be, for the message.
-    name, path, lines
-        Name of the column, its file, and the line of each row.
+    name : str
+        Name of the column.
+    where : callable
+        Gives the place of each row.
 
     Raises
     ------
@@ -99,13 +101,13 @@ def parsed(
         return parse(texts)
     except (ValueError, OverflowError):
         pass
-    for text, line in zip(texts, lines, strict=True):
+    for index, text in enumerate(texts):
         try:
             parse([text])
         except (ValueError, OverflowError) as error:
             # parsers of names tell the nearest one in their message
             near = str(error) if str(error).startswith("; did") else ""
             raise InputError(
-                f"{name} is {text!r}, not {expected}{near}", where=Where(path, line)
+                f"{name} is {text!r}, not {expected}{near}", where=where(index)
             ) from None
     raise AssertionError("a column that cannot be parsed consists of values that can")

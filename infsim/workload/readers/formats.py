@@ -6,12 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from infsim.errors import InputError, did_you_mean
 from infsim.workload.readers.checks import Rows
 from infsim.workload.readers.columns import identity, number, one_of, timestamp, whole
 from infsim.workload.readers.table import Column, read_table
 
 AZURE_HEADER = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
+BURSTGPT_HEADER = ("Timestamp", "Request tokens", "Response tokens")
 
 
 def read_azure(path: Path, block: int) -> Iterator[Rows]:
@@ -26,6 +29,27 @@ def read_azure(path: Path, block: int) -> Iterator[Rows]:
         Column("output_tokens", generated, whole),
     )
     return _since_first(read_table(path, columns, block))
+
+
+def read_burstgpt(path: Path, block: int) -> Iterator[Rows]:
+    """BurstGPT traces: times in seconds; failed requests (no response tokens) are left out.
+
+    Source: https://github.com/HPMLL/BurstGPT, Wang et al., arXiv:2401.17644.
+    """
+    time, request, response = BURSTGPT_HEADER
+    columns = (
+        Column("arrival_s", time, number, "a number"),
+        Column("input_tokens", request, whole),
+        Column("output_tokens", response, whole),
+    )
+    for rows in read_table(path, columns, block):
+        answered = np.flatnonzero(rows.columns["output_tokens"] != 0)
+        if len(answered):
+            yield replace(
+                rows,
+                lines=[rows.lines[row] for row in answered.tolist()],
+                columns={name: values[answered] for name, values in rows.columns.items()},
+            )
 
 
 def read_csv(
@@ -50,19 +74,32 @@ def read_csv(
     clients : sequence of str
         Names that the client column may have; without them it has indices.
     """
+    for rows in read_table(path, plain_columns(columns, clients), block):
+        rows.columns["arrival_s"] *= time_unit_s
+        yield rows
+
+
+def plain_columns(
+    columns: Mapping[str, str] | None = None, clients: Sequence[str] = ()
+) -> list[Column]:
+    """Return the columns of plain tables, renamed by a column map, see `read_csv`.
+
+    Raises
+    ------
+    InputError
+        If the map names a column that requests do not have.
+    """
+    client = "the name of a client" if clients else "the index of a client"
     known = {
-        "arrival_s": Column("arrival_s", "arrival_s", number, "a number"),
-        "input_tokens": Column("input_tokens", "input_tokens", whole),
-        "output_tokens": Column("output_tokens", "output_tokens", whole),
-        "session_id": Column("session_id", "session_id", identity, required=False),
-        "client": Column(
-            "client",
-            "client",
-            one_of(clients),
-            "the name of a client" if clients else "the index of a client",
-            required=False,
-        ),
-        "sample_id": Column("sample_id", "sample_id", whole, required=False),
+        column.attribute: column
+        for column in (
+            Column("arrival_s", "arrival_s", number, "a number"),
+            Column("input_tokens", "input_tokens", whole),
+            Column("output_tokens", "output_tokens", whole),
+            Column("session_id", "session_id", identity, required=False),
+            Column("client", "client", one_of(clients), client, required=False),
+            Column("sample_id", "sample_id", whole, required=False),
+        )
     }
     for attribute, name in (columns or {}).items():
         if attribute not in known:
@@ -71,9 +108,7 @@ def read_csv(
                 key=attribute,
             )
         known[attribute] = replace(known[attribute], name=name, required=True)
-    for rows in read_table(path, list(known.values()), block):
-        rows.columns["arrival_s"] *= time_unit_s
-        yield rows
+    return list(known.values())
 
 
 def _since_first(blocks: Iterator[Rows]) -> Iterator[Rows]:

@@ -56,7 +56,7 @@ def read_table(path: Path, columns: Sequence[Column], block: int) -> Iterator[Ro
             header = next((row for row in reader if row), None)
             if header is None:
                 raise InputError("the file is empty", where=Where(str(path)))
-            places = _find(header, columns, Where(str(path), reader.line_num))
+            places = find_columns(header, columns, Where(str(path), reader.line_num))
             numbered = ((reader.line_num, row) for row in reader if row)
             while part := list(islice(numbered, block)):
                 lines, rows = zip(*part, strict=True)
@@ -65,8 +65,16 @@ def read_table(path: Path, columns: Sequence[Column], block: int) -> Iterator[Ro
             raise InputError(str(error), where=Where(str(path), reader.line_num)) from None
 
 
-def _find(header: list[str], columns: Sequence[Column], where: Where) -> list[tuple[int, Column]]:
-    """Place in the header of each column that is there."""
+def find_columns(
+    header: Sequence[str], columns: Sequence[Column], where: Where
+) -> list[tuple[int, Column]]:
+    """Return the columns that are there, each with its place in the header.
+
+    Raises
+    ------
+    InputError
+        If two columns have the same name, or a required one is not there.
+    """
     names = [name.strip() for name in header]
     for name in names:
         if names.count(name) > 1:
@@ -97,7 +105,11 @@ def _parse_rows(
     texts = list(zip(*rows, strict=True))
     arrays: dict[str, NDArray[Any]] = {
         column.attribute: parsed(
-            texts[place], column.parse, column.expected, column.name, str(path), lines
+            texts[place],
+            column.parse,
+            column.expected,
+            column.name,
+            lambda row: Where(str(path), lines[row]),
         )
         for place, column in places
     }

@@ -30,15 +30,28 @@ def open_text(path: Path) -> Iterator[TextIO]:
             io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text,
         ):
             yield text
-    except FileNotFoundError:
-        raise InputError(f"no such file: {path}{_neighbours(path)}") from None
     except UnicodeDecodeError:
         line, byte = _undecodable(path)
         raise InputError(f"byte 0x{byte:02x} is not UTF-8", where=Where(str(path), line)) from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"damaged gzip file: {error}", where=Where(str(path))) from None
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+        raise _unreadable(path, error) from None
+
+
+def first_bytes(path: Path, count: int) -> bytes:
+    """Return the first bytes of a file.
+
+    Raises
+    ------
+    InputError
+        If the file is absent or unreadable.
+    """
+    try:
+        with path.open("rb") as raw:
+            return raw.read(count)
+    except OSError as error:
+        raise _unreadable(path, error) from None
 
 
 def first_line(path: Path) -> str:
@@ -84,9 +97,11 @@ def _open_bytes(path: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(path)) if compressed else path.open("rb")
 
 
-def _neighbours(path: Path) -> str:
-    folder = path.parent
-    return did_you_mean(path.name, (f.name for f in folder.iterdir())) if folder.is_dir() else ""
+def _unreadable(path: Path, error: OSError) -> InputError:
+    if not isinstance(error, FileNotFoundError):
+        return InputError(f"cannot read {path}: {error.strerror or error}")
+    there = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+    return InputError(f"no such file: {path}{did_you_mean(path.name, there)}")
 
 
 def _undecodable(path: Path) -> tuple[int, int]:

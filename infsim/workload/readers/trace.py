@@ -11,16 +11,30 @@ from pathlib import Path
 from infsim.errors import InputError, did_you_mean
 from infsim.rng import Streams
 from infsim.workload.readers.checks import Rows, checked
-from infsim.workload.readers.formats import AZURE_HEADER, read_azure, read_csv
+from infsim.workload.readers.formats import (
+    AZURE_HEADER,
+    BURSTGPT_HEADER,
+    read_azure,
+    read_burstgpt,
+    read_csv,
+)
 from infsim.workload.readers.mooncake import read_mooncake
-from infsim.workload.readers.text import first_line
+from infsim.workload.readers.parquet import MAGIC, read_parquet
+from infsim.workload.readers.text import first_bytes, first_line
+from infsim.workload.readers.vllm import read_vllm
 from infsim.workload.requests import Requests
 
 Reader = Callable[[Path, int], Iterator[Rows]]
 
-FORMATS: dict[str, Reader] = {"azure": read_azure, "mooncake": read_mooncake, "csv": read_csv}
+FORMATS: dict[str, Reader] = {
+    "azure": read_azure,
+    "burstgpt": read_burstgpt,
+    "mooncake": read_mooncake,
+    "vllm": read_vllm,
+    "csv": read_csv,
+    "parquet": read_parquet,
+}
 """Readers by name: ``reader(path, block)`` yields rows in blocks, not yet checked."""
-
 
 ROWS = 1024
 """Rows read at a time: with more of them alive, garbage collection halves the speed."""
@@ -73,7 +87,7 @@ def open_trace(
     format : str
         One of `FORMATS`, or ``auto``.
     columns, time_unit_s, clients
-        For plain CSV, see `infsim.workload.readers.formats.read_csv`.
+        For plain CSV and Parquet, see `infsim.workload.readers.formats.read_csv`.
 
     Raises
     ------
@@ -86,24 +100,29 @@ def open_trace(
             f"unknown trace format {format!r}, known are auto, {', '.join(FORMATS)}"
             + did_you_mean(format, FORMATS)
         )
-    if name == "csv":
-        return TraceFile(
-            path,
-            partial(read_csv, columns=columns, time_unit_s=time_unit_s, clients=clients),
-        )
-    return TraceFile(path, FORMATS[name])
+    plain = {"csv": read_csv, "parquet": read_parquet}.get(name)
+    if plain is None:
+        return TraceFile(path, FORMATS[name])
+    return TraceFile(
+        path, partial(plain, columns=columns, time_unit_s=time_unit_s, clients=clients)
+    )
 
 
 def guess_format(path: Path) -> str:
-    """Return the name of the format that the first line of a file speaks of.
+    """Return the name of the format that the beginning of a file speaks of.
 
     Raises
     ------
     InputError
         If the file is absent, empty or not text.
     """
+    if first_bytes(path, len(MAGIC)) == MAGIC:
+        return "parquet"
     line = first_line(path)
     if line.lstrip().startswith("{"):
-        return "mooncake"
+        return "vllm" if '"input_lens"' in line else "mooncake"
     header = {name.strip() for name in next(csv.reader([line]), [])}
-    return "azure" if len(header.intersection(AZURE_HEADER)) >= 2 else "csv"
+    for name, columns in (("azure", AZURE_HEADER), ("burstgpt", BURSTGPT_HEADER)):
+        if len(header.intersection(columns)) >= 2:
+            return name
+    return "csv"
