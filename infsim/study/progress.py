@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _PATIENCE_S = 2.0
 _INTERVAL_S = 0.1
+_LOG_INTERVAL_S = 10.0
 
 
 class ProgressBar:
@@ -22,13 +23,15 @@ class ProgressBar:
     runs : int
         How many runs there will be.
     wanted : bool or None
-        None shows it if stderr is a terminal; True shows it anyway, False never.
+        None shows it if stderr is a terminal, False never. True shows it anyway; what is no
+        terminal gets a line every ten seconds.
     """
 
     def __init__(self, runs: int, wanted: bool | None = None) -> None:
         self._runs = runs
         self._done = 0
-        self._wanted = sys.stderr.isatty() if wanted is None else wanted
+        self._terminal = sys.stderr.isatty()
+        self._wanted = self._terminal if wanted is None else wanted
         self._next_s = time.monotonic() + _PATIENCE_S
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -59,12 +62,23 @@ class ProgressBar:
         """Draw, if it is time to."""
         if not self._wanted or time.monotonic() < self._next_s:
             return
+        current = "" if requests is None else f"{requests:,} requests of this run"
+        if self._terminal:
+            self._draw(current)
+        else:
+            self._log(current)
+
+    def _log(self, current: str) -> None:
+        self._next_s = time.monotonic() + _LOG_INTERVAL_S
+        sys.stderr.write(f"runs {self._done}/{self._runs} {current}".rstrip() + "\n")
+        sys.stderr.flush()
+
+    def _draw(self, current: str) -> None:
         self._next_s = time.monotonic() + _INTERVAL_S
         if self._bar is None:
             self._start()
         assert self._bar is not None
         assert self._task is not None
-        current = "" if requests is None else f"{requests:,} requests of this run"
         self._bar.update(self._task, completed=self._done, current=current)
         self._bar.refresh()
 
