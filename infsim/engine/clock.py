@@ -8,9 +8,9 @@ from typing import Any
 
 import simpy
 
-FIRST = 0
-"""Priority of failures and returns: at one moment they come before anything else."""
-NORMAL = 1
+# What comes first at one moment: the end of the run, then failures and returns of nodes, then
+# the snapshot of a stale view, then everything else.
+LIMIT, FIRST, SNAPSHOT, NORMAL = range(4)
 
 
 class Call:

@@ -52,10 +52,11 @@ class Engine:
             self.settings.block_tokens,
             self.settings.prefix_cache,
         )
-        self.deployments = [
-            RunningDeployment(self, spec, plan)
-            for spec, plan in zip(experiment.deployments, experiment.plans, strict=True)
-        ]
+        self.deployments: list[RunningDeployment] = []
+        stages = 0
+        for spec, plan in zip(experiment.deployments, experiment.plans, strict=True):
+            self.deployments.append(RunningDeployment(self, spec, plan, stages))
+            stages += len(plan.stages)
         self._solo = self._solo_nodes()
         self._hosts: dict[Hop, SoloHost | EntryHost | StageHost] = {}
         self._entries: list[EntryHost] = []
@@ -118,16 +119,12 @@ class Engine:
         clock = self.clock
         if not clock.moment():
             return False
-        while self._due:
-            due, self._due = self._due, []
-            if len(due) > 1:
-                due.sort(key=_index)
-            now = clock.now
-            for node in due:
-                node.marked = False
-                node.boundary(now)
-            if self._due and clock.peek() == now:
-                clock.moment()
+        due = self._due
+        while due:
+            node = min(due, key=_index) if len(due) > 1 else due[0]
+            due.remove(node)
+            node.marked = False
+            node.boundary(clock.now)
         return True
 
     # --- hosts ---------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from infsim.policy.interface import Request
 from infsim.rng import Uniform
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from infsim.engine.core import Engine
     from infsim.model.deployment import Deployment
@@ -27,25 +27,29 @@ class RunningDeployment:
     ----------
     here : int
         Endpoint from which the candidates' delays are seen at present.
-    position : int or None
-        In a mesh, the operator that is being routed.
+    position, until : int or None
+        In a mesh, the operator that is being routed, and where a lost hop that is being
+        replaced ends.
     parked : deque of Ticket
         Requests for which there was no candidate.
     """
 
-    def __init__(self, engine: Engine, spec: Deployment, plan: Plan) -> None:
+    def __init__(self, engine: Engine, spec: Deployment, plan: Plan, first_stage: int) -> None:
         settings = engine.settings
         check_plan(engine.name_of("placement"), spec, plan)
         self.engine = engine
         self.spec = spec
         self.plan = plan
-        self.maker = PathMaker(spec, plan, engine.experiment.costs, settings.block_tokens)
+        self.maker = PathMaker(
+            spec, plan, engine.experiment.costs, settings.block_tokens, first_stage
+        )
         self.mesh = plan.pipelines is None
         self.live = settings.staleness_s == 0
         self.nodes = tuple(dict.fromkeys(stage.node for stage in plan.stages))
         self.candidates = self._stages() if self.mesh else self._replicas()
         self.here = 0
         self.position: int | None = None
+        self.until: int | None = None
         self.parked: deque[Ticket] = deque()
         self._believed: list[Candidate] | None = None
         uniform = Uniform(engine.experiment.streams.stream("routing", spec.name))
@@ -53,21 +57,18 @@ class RunningDeployment:
         self._router = engine.experiment.router
 
     def _replicas(self) -> list[Candidate]:
-        names = [node.name for node in self.engine.experiment.cluster.nodes]
         found = []
         for i, pipeline in enumerate(self.plan.pipelines or ()):
             path = self.maker.pipeline(pipeline)
-            name = names[path.nodes[0]] if len(path.nodes) == 1 else f"{self.spec.name}/{i}"
-            found.append(Candidate(self, i, name, path.hops, path.nodes, path))
+            found.append(Candidate(self, i, f"{self.spec.name}/{i}", path.hops, path.nodes, path))
         return found
 
     def _stages(self) -> list[Candidate]:
-        names = [node.name for node in self.engine.experiment.cluster.nodes]
         return [
             Candidate(
                 self,
                 i,
-                names[stage.node],
+                f"{self.spec.name}/{i}",
                 (self.maker.hop(i, stage.start, stage.end),),
                 (stage.node,),
                 None,
@@ -120,32 +121,69 @@ class RunningDeployment:
         last = self.here if target is None else self.candidates[target].hops[0].node
         return self.engine.transport.delay[first][last]
 
-    def cached_tokens(self, request: Request, hops: tuple[Hop, ...]) -> int:
-        """Leading prompt tokens cached on these hops."""
+    def cached_tokens(
+        self, request: Request, hops: tuple[Hop, ...], known: list[set[Hashable]] | None = None
+    ) -> int:
+        """Leading prompt tokens cached on these hops, now or among what was ``known``."""
+        kv = self.engine.kv
         if not self.engine.settings.prefix_cache:
             return 0
+        if known is None:
+            self._settle(hops)
+        return kv.cached_tokens(request, hops, request.input_tokens, known)
+
+    def cached_entries(self, hops: tuple[Hop, ...]) -> list[set[Hashable]]:
+        """The prefix entries on the nodes of these hops at this moment."""
+        if not self.engine.settings.prefix_cache:
+            return []
+        self._settle(hops)
+        return [self.engine.nodes[hop.node].memory.entries() for hop in hops]
+
+    def _settle(self, hops: tuple[Hop, ...]) -> None:
         now = self.engine.clock.now
         for hop in hops:
             running = self.engine.nodes[hop.node].running
             if running is not None:
                 running.settle(now)
-        return self.engine.kv.cached_tokens(request, hops, request.input_tokens)
 
-    def service_s(self) -> float:
-        """Compute time of one token, alone, through the first candidates that hold it all."""
+    def first_path(self) -> tuple[Hop, ...]:
+        """The first replica; in a mesh, always the first stage that holds the next operator."""
         if not self.mesh:
-            return self.candidates[0].prefill_s(1)
-        total, position = 0.0, 0
+            return self.candidates[0].hops
+        hops: list[Hop] = []
+        position = 0
         while position < len(self.spec.model.graph.operators):
-            holder = next(c for c in self.candidates if c.hops[0].key[2] <= position < c.end)
-            total += self._hop_of(holder, position).cost.step_s(1, 1.0, 1.0, 0, 0.0, 1)
-            position = holder.end
-        return total
+            holder = next(
+                c.hops[0]
+                for c in self.candidates
+                if c.hops[0].key[2] <= position < c.hops[0].key[3]
+            )
+            hops.append(self.maker.hop(holder.key[1], position, holder.key[3]))
+            position = holder.key[3]
+        return tuple(hops)
+
+    def complete(self) -> bool:
+        """Whether a request could be routed now."""
+        believed = self.believed()
+        if not self.mesh:
+            return bool(believed)
+        held = {op for c in believed for op in range(c.hops[0].key[2], c.hops[0].key[3])}
+        return len(held) == len(self.spec.model.graph.operators)
+
+    def queue_s(self) -> float:
+        """Compute time of what the least loaded candidate has queued; infinite if there is none."""
+        if not self.complete():
+            return float("inf")
+        return min(
+            c.prefill_s(c.queued_tokens) if c.queued_tokens else 0.0
+            for c in self.believed()
+            if not self.mesh or c.hops[0].key[2] == 0
+        )
 
     # --- routing -------------------------------------------------------------------------------
 
     def route(self, ticket: Ticket, age_s: float) -> tuple[Path, int, tuple[Load, ...]] | None:
-        """Choose the path of a request, its replica (-1 in a mesh), and whom it loads.
+        """Choose the path of a request, its replica (in a mesh: first stage), whom it loads.
 
         Returns None if there is no candidate that is believed to be ready.
         """
@@ -183,8 +221,7 @@ class RunningDeployment:
     ) -> tuple[Path, int, tuple[Load, ...]] | None:
         """None if some operator is held by no stage believed to be ready."""
         operators = len(self.spec.model.graph.operators)
-        held = {op for c in believed for op in range(c.hops[0].key[2], c.hops[0].key[3])}
-        if len(held) < operators:
+        if not self.complete():
             return None
         self._view.replicas = [c for c in believed if c.hops[0].key[2] == 0]
         try:
@@ -199,7 +236,8 @@ class RunningDeployment:
         for candidate in chosen:
             hops.append(self._hop_of(candidate, position))
             position = candidate.hops[-1].key[3]
-        return self.maker.chain(tuple(hops)), -1, tuple(candidate.load for candidate in chosen)
+        loads = tuple(candidate.load for candidate in chosen)
+        return self.maker.chain(tuple(hops)), chosen[0].index, loads
 
     def _hop_by_hop(
         self, request: Request, believed: list[Candidate], operators: int
@@ -255,7 +293,7 @@ class RunningDeployment:
         _, _, start, end = hop.key
         holders = [
             c
-            for c in self.believed()
+            for c in self.candidates
             if c.hops[0].key[2] <= start
             and end <= c.hops[0].key[3]
             and self.engine.transport.ready[c.hops[0].node]
@@ -264,10 +302,10 @@ class RunningDeployment:
         if not holders:
             return None
         self.here = ticket.client
-        self.position = start
+        self.position, self.until = start, end
         view = self._view
         view.now, view.age_s, view.replicas = self.engine.clock.now, age_s, holders
         try:
             return self._ask(ticket.request, holders)
         finally:
-            self.position = None
+            self.position = self.until = None

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from infsim.engine.clock import Call
+from infsim.engine.clock import SNAPSHOT, Call
 from infsim.engine.deployments import RunningDeployment
 from infsim.engine.failures import Failures
 from infsim.engine.paths import Hop
 from infsim.engine.sequence import DEAD, RUNNING, WAITING, Sequence, Ticket
 from infsim.engine.views import DeliverySight, DeploymentSight
-from infsim.errors import PolicyError
+from infsim.errors import InputError, PolicyError
 from infsim.policy.interface import Accept, Answer, Delivery, Forward, Request, Serve
 from infsim.results.recorder import Status
 from infsim.rng import Uniform
@@ -38,6 +38,7 @@ class Dispatcher:
         self.failures = Failures(engine, self)
         self.open: dict[int, Ticket] = {}
         self.done = 0
+        self.latest_s = 0.0
         self.exhausted = False
         self._progress = ended
         experiment = engine.experiment
@@ -67,11 +68,25 @@ class Dispatcher:
         for block in self._blocks:
             if len(block):
                 self._rows(block)
-                self.engine.clock.at(self._arrivals[0], self._arrive, 0)
+                self._await_arrival(0)
                 return
         self.exhausted = True
 
+    def _await_arrival(self, i: int) -> None:
+        horizon = self.engine.settings.horizon_s
+        if horizon is not None and self._arrivals[i] >= horizon:
+            self.exhausted = True
+        else:
+            self.engine.clock.at(self._arrivals[i], self._arrive, i)
+
     def _rows(self, block: Requests) -> None:
+        size, block_tokens = block.prefix_block_tokens, self.engine.settings.block_tokens
+        if self.engine.settings.prefix_cache and block.prefix_hashes is not None:
+            if size % block_tokens:
+                raise InputError(
+                    f"prefix blocks of {size} tokens are no multiple of the KV blocks of"
+                    f" {block_tokens} tokens"
+                )
         self._block = block
         self._arrivals: list[float] = block.arrival_s.tolist()
         self._inputs: list[int] = block.input_tokens.tolist()
@@ -103,7 +118,7 @@ class Dispatcher:
         self.open[self._next_id] = ticket
         self._next_id += 1
         if i + 1 < len(self._arrivals):
-            self.engine.clock.at(self._arrivals[i + 1], self._arrive, i + 1)
+            self._await_arrival(i + 1)
         else:
             self._load_block()
         self.decide(ticket)
@@ -186,11 +201,11 @@ class Dispatcher:
                 self.finish(ticket, Status.REJECTED, "context limit")
                 return
             target = min(target, limit - request.input_tokens)
-        ticket.deployment = spec.index
         chosen = deployment.route(ticket, self.age(self.engine.clock.now))
         if chosen is None:
             deployment.parked.append(ticket)
             return
+        ticket.deployment = spec.index
         path, ticket.replica, loads = chosen
         sequence = Sequence(ticket, path, loads, target)
         if self.engine.settings.prefix_cache:
@@ -243,7 +258,7 @@ class Dispatcher:
             deployment.snapshot()
         for deployment in self.engine.deployments:
             self.retry_parked(deployment)
-        self.engine.clock.at((number + 1) * period, self._snapshot_due, number + 1)
+        self.engine.clock.at((number + 1) * period, self._snapshot_due, number + 1, SNAPSHOT)
 
     # --- ends ----------------------------------------------------------------------------------
 
@@ -332,7 +347,7 @@ class Dispatcher:
             ticket.generated,
             ticket.cached_tokens,
             ticket.preemptions,
-            ticket.attempts,
+            1 + ticket.recoveries,
             ticket.forwards,
             round(ticket.wasted),
             ticket.deployment,
@@ -343,6 +358,7 @@ class Dispatcher:
             error,
         )
         self.done += 1
+        self.latest_s = max(self.latest_s, self.engine.clock.now if end_s is None else end_s)
         if self._progress is not None:
             self._progress(self.done)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from infsim.engine.clock import FIRST, Call
-from infsim.engine.kv import Holding
+from infsim.engine.memory import KvMemory
 from infsim.engine.node import DOWN, LOADING, READY, RunningNode
 from infsim.engine.paths import Hop
 from infsim.engine.pipeline import EntryHost
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 class Lost:
     """A loss that has not been detected yet."""
 
-    __slots__ = ("holdings", "nodes", "resumable", "sequence", "ticket")
+    __slots__ = ("held", "nodes", "resumable", "sequence", "ticket")
 
     def __init__(self, ticket: Ticket, sequence: Sequence | None, nodes: tuple[int, ...]) -> None:
         self.ticket = ticket
         self.sequence = sequence
         self.nodes = nodes
-        self.holdings: list[Holding] = []
+        # Hops on which it has KV, and the epochs of their nodes.
+        self.held: dict[int, int] = {}
         self.resumable = False
 
 
@@ -118,20 +119,17 @@ class Failures:
     def lose(self, sequence: Sequence, nodes: tuple[int, ...]) -> None:
         """A sequence is lost now; it will be recovered when that is detected."""
         engine = self.engine
-        lost = Lost(sequence.ticket, sequence, nodes)
+        lost = Lost(sequence.ticket, sequence, tuple(sorted(nodes)))
+        if sequence.state != TRAVELLING and sequence.path.entry.node not in nodes:
+            engine.entry(sequence.path.entry).remove(sequence)
         if sequence.state == RUNNING:
-            lost.resumable = sequence.prefilled and sequence.computed == sequence.prompt
-        if sequence.state != TRAVELLING:
-            if sequence.path.entry.node not in nodes:
-                engine.entry(sequence.path.entry).remove(sequence)
-            if sequence.state == RUNNING:
-                lost.holdings = [
-                    held
-                    for held, hop in zip(
-                        engine.kv.holdings(sequence), sequence.path.hops, strict=True
-                    )
-                    if hop.node not in nodes
-                ]
+            lost.resumable = sequence.prefilled
+            hops = sequence.path.hops
+            lost.held = {
+                i: engine.nodes[hop.node].epoch
+                for i, hop in enumerate(hops)
+                if hop.node not in nodes
+            }
         self._replaying.pop(sequence, None)
         sequence.ticket.generated = sequence.generated
         self.desk.leave(sequence)
@@ -155,16 +153,17 @@ class Failures:
         ticket.attempts += 1
         action = self._ask(lost)
         if action is Action.FAIL or ticket.attempts > self.engine.settings.max_attempts:
-            self._give_up(lost, 1.0)
-            nodes = ", ".join(self.engine.nodes[n].spec.name for n in lost.nodes)
-            self.desk.finish(ticket, Status.FAILED, f"lost with {nodes}")
+            self._give_up(lost)
+            error = "given up" if action is Action.FAIL else "max attempts"
+            self.desk.finish(ticket, Status.FAILED, error)
             return
+        ticket.recoveries += 1
         self.engine.recorder.incident(
             self.engine.clock.now, lost.nodes[0], "recover", ticket.request.request_id, action.value
         )
         if action is Action.REPLAY and self._replay(lost):
             return
-        self._give_up(lost, 1.0)
+        self._give_up(lost)
         if action is Action.RESTART:
             ticket.generated = 0
         if lost.sequence is None:
@@ -191,52 +190,58 @@ class Failures:
         name = self.engine.name_of("recovery")
         return PolicyError("recovery", name, ticket.request.request_id, reason)
 
-    def _give_up(self, lost: Lost, share: float) -> None:
+    def _give_up(self, lost: Lost) -> None:
         """Count the KV as wasted and release what is left of it on other nodes."""
         sequence = lost.sequence
         if sequence is None:
             return
-        lost.ticket.wasted += share * sequence.kv
-        for memory, epoch, size, entries in lost.holdings:
-            if memory.epoch == epoch:
-                memory.release(size, entries)
-        if lost.holdings:
+        lost.ticket.wasted += sequence.kv - sequence.cached_tokens
+        left = self._left(lost)
+        if left:
+            self.engine.kv.release_hops(sequence, left)
             self.engine.freed(sequence.path.nodes)
+
+    def _left(self, lost: Lost) -> list[int]:
+        """Hops on which the sequence still has its KV: their nodes have not failed since."""
+        assert lost.sequence is not None
+        nodes = self.engine.nodes
+        hops = lost.sequence.path.hops
+        return [i for i, epoch in lost.held.items() if nodes[hops[i].node].epoch == epoch]
 
     # --- replay of lost hops on a mesh ---------------------------------------------------------
 
     def _replay(self, lost: Lost) -> bool:
         """Give the lost hops new hosts and compute their KV again; False if that cannot be."""
-        sequence = lost.sequence
-        if sequence is None or not lost.resumable:
+        old = lost.sequence
+        if old is None or not lost.resumable:
             return False
-        deployment = self.engine.deployments[lost.ticket.deployment]
-        held = {id(memory): epoch for memory, epoch, _, _ in lost.holdings}
-        hops = list(sequence.path.hops)
-        memories = self.engine.kv.memories
-        gone = [
-            i
-            for i, hop in enumerate(hops)
-            if held.get(id(memories[hop.node])) != memories[hop.node].epoch
-            or not self.engine.transport.ready[hop.node]
-        ]
-        if not deployment.mesh or 0 in gone or self.engine.settings.prefix_cache:
+        engine = self.engine
+        deployment = engine.deployments[lost.ticket.deployment]
+        left = self._left(lost)
+        hops, loads = list(old.path.hops), list(old.loads)
+        gone = [i for i in range(len(hops)) if i not in left]
+        if not deployment.mesh or 0 in gone:
             return False
-        loads = list(sequence.loads)
-        age = self.desk.age(self.engine.clock.now)
+        age = self.desk.age(engine.clock.now)
+        reserved: list[tuple[KvMemory, int]] = []
         for i in gone:
-            need = sequence.blocks * hops[i].block_bytes
+            _, _, start, end = hops[i].key
+            need = old.blocks * hops[i].block_bytes
             chosen = deployment.replace(lost.ticket, hops[i], need, age)
             if chosen is None:
+                for memory, size in reserved:
+                    memory.release(size)
                 return False
-            _, _, start, end = hops[i].key
             hops[i] = deployment.maker.hop(chosen.index, start, end)
             loads[i] = chosen.load
-        lost.ticket.wasted += sequence.kv * sum(hops[i].share for i in gone)
-        resumed = Sequence(
-            lost.ticket, deployment.maker.chain(tuple(hops)), tuple(loads), sequence._target
+            memory = engine.kv.memories[hops[i].node]
+            memory.allocate(need)
+            reserved.append((memory, need))
+        lost.ticket.wasted += sum(old.path.hops[i].share for i in gone) * (
+            old.kv - old.cached_tokens
         )
-        self._resume(resumed, sequence, gone)
+        path = deployment.maker.chain(tuple(hops))
+        self._resume(Sequence(lost.ticket, path, tuple(loads), old.target), old, gone)
         return True
 
     def _resume(self, resumed: Sequence, old: Sequence, gone: list[int]) -> None:
@@ -247,10 +252,11 @@ class Failures:
         assert isinstance(entry, EntryHost)
         resumed.state = RUNNING
         resumed.prefilled = True
-        resumed.order = entry.next_order
-        entry.next_order += 1
+        resumed.order = old.order
         entry.running += 1
         resumed.blocks = old.blocks
+        if old.entries is not None:
+            resumed.entries = [[] if i in gone else keys for i, keys in enumerate(old.entries)]
         resumed.kv = resumed.request.input_tokens + resumed.generated - 1
         resumed.prompt = resumed.computed = resumed.kv
         for load in resumed.loads:
@@ -258,13 +264,10 @@ class Failures:
         for node in path.nodes:
             engine.nodes[node].active[resumed] = None
         self._replaying[resumed] = set(gone)
+        edge_bytes = engine.deployments[resumed.ticket.deployment].maker.edge_bytes
         for i in gone:
             hop = path.hops[i]
-            engine.kv.memories[hop.node].allocate(resumed.blocks * hop.block_bytes)
-        deployment = engine.deployments[resumed.ticket.deployment]
-        for i in gone:
-            hop = path.hops[i]
-            size = resumed.kv * deployment.maker.edge_bytes(hop.key[2])
+            size = resumed.kv * edge_bytes(hop.key[2])
             engine.transport.send(
                 resumed.ticket.client, hop.node, size, self._replay_reached, (resumed, i)
             )

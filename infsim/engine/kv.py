@@ -10,8 +10,8 @@ from infsim.engine.paths import Hop
 from infsim.engine.sequence import Sequence
 from infsim.policy.interface import Request
 
-Holding = tuple[KvMemory, int, int, Sequences[Hashable]]
-"""A memory, its epoch, and the own bytes and prefix entries that a lost sequence has there."""
+Entries = list[list[Hashable]]
+"""For each hop of a path the prefix entries that a sequence refers to."""
 
 
 class KvReservations:
@@ -38,73 +38,35 @@ class KvReservations:
         """Blocks that hold this many tokens."""
         return -(-tokens // self.block_tokens)
 
+    # --- whether there is room -----------------------------------------------------------------
+
     def fits(self, sequences: Sequences[Sequence]) -> bool:
-        """Whether the prompts of these sequences can be reserved together."""
+        """Whether the prompts of these waiting sequences can be reserved together."""
         if len(sequences) == 1 and not self.prefix_cache:
             path = sequences[0].path
             if len(path.hops) == 1:
                 hop = path.hops[0]
                 need = self.blocks(sequences[0].prompt) * hop.block_bytes
                 return need <= self.memories[hop.node].free
-        return self._fit(sequences, [memory.free for memory in self.memories])
+        need_by_node: dict[int, int] = {}
+        referred: dict[int, set[Hashable]] = {}
+        for sequence in sequences:
+            hits = self._hits(sequence)
+            own = self.blocks(sequence.prompt) - self._scale(sequence.request) * hits
+            for hop in sequence.path.hops:
+                need_by_node[hop.node] = need_by_node.get(hop.node, 0) + own * hop.block_bytes
+                if hits:
+                    keys = referred.setdefault(hop.node, set())
+                    keys.update(self._keys(sequence.request, hop, hits))
+        for node, keys in referred.items():
+            need_by_node[node] += self.memories[node].idle_size(keys)
+        return all(need <= self.memories[node].free for node, need in need_by_node.items())
 
     def possible(self, sequence: Sequence) -> bool:
         """Whether the prompt would fit into empty memories."""
-        return self._fit([sequence], [memory.capacity for memory in self.memories], cached=False)
-
-    def _fit(self, sequences: Sequences[Sequence], free: list[int], *, cached: bool = True) -> bool:
-        for sequence in sequences:
-            shared = self._cached_blocks(sequence) if cached else 0
-            blocks = self.blocks(sequence.prompt)
-            for hop in sequence.path.hops:
-                free[hop.node] -= self._need(sequence, hop, blocks, shared)
-                if free[hop.node] < 0:
-                    return False
-        return True
-
-    def _need(self, sequence: Sequence, hop: Hop, blocks: int, shared: int) -> int:
-        own = (blocks - self._own_scale(sequence.request) * shared) * hop.block_bytes
-        if not shared:
-            return own
-        return own + self.memories[hop.node].idle_size(self._keys(sequence.request, hop, shared))
-
-    def _own_scale(self, request: Request) -> int:
-        """KV blocks of one hashed prefix block."""
-        return request.prefix_block_tokens // self.block_tokens
-
-    def reserve(self, sequence: Sequence) -> None:
-        """Reserve the prompt on every hop; cached prefix blocks count as computed."""
         blocks = self.blocks(sequence.prompt)
-        shared = self._cached_blocks(sequence)
-        request = sequence.request
-        if self.prefix_cache:
-            sequence.entries = [self._keys(request, hop, shared) for hop in sequence.path.hops]
-            for hop, keys in zip(sequence.path.hops, sequence.entries, strict=True):
-                self.memories[hop.node].refer(keys)
-        sequence.blocks = blocks
-        sequence.computed = sequence.kv = shared * request.prefix_block_tokens
-        sequence.ticket.cached_tokens = sequence.computed
-        own = blocks - shared * self._own_scale(request) if shared else blocks
-        for hop in sequence.path.hops:
-            self.memories[hop.node].allocate(own * hop.block_bytes)
-
-    def release(self, sequence: Sequence) -> None:
-        """Give back everything on every hop."""
-        for memory, _, size, entries in self.holdings(sequence):
-            memory.release(size, entries)
-        sequence.blocks = 0
-        sequence.entries = None
-
-    def holdings(self, sequence: Sequence) -> list[Holding]:
-        """What the sequence holds, hop by hop."""
-        held: list[Holding] = []
-        scale = self._own_scale(sequence.request)
-        for i, hop in enumerate(sequence.path.hops):
-            memory = self.memories[hop.node]
-            entries = sequence.entries[i] if sequence.entries else ()
-            own = (sequence.blocks - scale * len(entries)) * hop.block_bytes
-            held.append((memory, memory.epoch, own, entries))
-        return held
+        need = self._block_bytes(sequence)
+        return all(blocks * size <= self.memories[node].capacity for node, size in need.items())
 
     def room_for_block(self, sequence: Sequence) -> bool:
         """Whether every hop has room for one more block."""
@@ -112,10 +74,49 @@ class KvReservations:
         hops = sequence.path.hops
         if len(sequence.path.nodes) == len(hops):
             return all(hop.block_bytes <= memories[hop.node].free for hop in hops)
-        need = dict.fromkeys(sequence.path.nodes, 0)
-        for hop in hops:
-            need[hop.node] += hop.block_bytes
+        need = self._block_bytes(sequence)
         return all(size <= memories[node].free for node, size in need.items())
+
+    def _block_bytes(self, sequence: Sequence) -> dict[int, int]:
+        """Bytes of one block on each node of the path."""
+        size = dict.fromkeys(sequence.path.nodes, 0)
+        for hop in sequence.path.hops:
+            size[hop.node] += hop.block_bytes
+        return size
+
+    # --- changes -------------------------------------------------------------------------------
+
+    def reserve(self, sequences: Sequences[Sequence]) -> None:
+        """Reserve prompts on all their hops; cached prefix blocks count as computed.
+
+        The entries of all of them are referred to before any room is made.
+        """
+        for sequence in sequences:
+            sequence.blocks = self.blocks(sequence.prompt)
+            sequence.computed = sequence.kv = 0
+        if self.prefix_cache:
+            self._refer(sequences)
+        for sequence in sequences:
+            sequence.ticket.cached_tokens = sequence.computed
+            for i, hop in enumerate(sequence.path.hops):
+                self.memories[hop.node].allocate(self._own_bytes(sequence, i, hop))
+
+    def _refer(self, sequences: Sequences[Sequence]) -> None:
+        hits = [self._hits(sequence) for sequence in sequences]
+        for sequence, count in zip(sequences, hits, strict=True):
+            sequence.computed = sequence.kv = count * sequence.request.prefix_block_tokens
+            sequence.entries = []
+            for hop in sequence.path.hops:
+                keys = self._keys(sequence.request, hop, count)
+                self.memories[hop.node].refer(keys)
+                sequence.entries.append(keys)
+
+    def _own_bytes(self, sequence: Sequence, position: int, hop: Hop) -> int:
+        """Bytes of the blocks that only this sequence holds on a hop."""
+        blocks = sequence.blocks
+        if sequence.entries:
+            blocks -= self._scale(sequence.request) * len(sequence.entries[position])
+        return blocks * hop.block_bytes
 
     def add_block(self, sequence: Sequence) -> None:
         """Reserve one more block on every hop."""
@@ -123,15 +124,52 @@ class KvReservations:
         for hop in sequence.path.hops:
             self.memories[hop.node].allocate(hop.block_bytes)
 
+    def release(self, sequence: Sequence) -> None:
+        """Give back everything on every hop."""
+        self.release_hops(sequence, range(len(sequence.path.hops)))
+        sequence.blocks = 0
+        sequence.entries = None
+
+    def release_hops(self, sequence: Sequence, positions: Sequences[int]) -> None:
+        """Give back what the sequence holds on some hops.
+
+        Its last prefix block becomes idle first, of one block the entry of the first hop.
+        """
+        hops = sequence.path.hops
+        for i in positions:
+            self.memories[hops[i].node].release(self._own_bytes(sequence, i, hops[i]))
+        if not sequence.entries:
+            return
+        place = {value: i for i, value in enumerate(sequence.request.prefix_hashes)}
+        held = [
+            (-place[key[1]], i, key)  # type: ignore[index]
+            for i in positions
+            for key in sequence.entries[i]
+        ]
+        for _, i, key in sorted(held, key=lambda row: row[:2]):
+            self.memories[hops[i].node].unrefer(key)
+
     # --- prefixes ------------------------------------------------------------------------------
 
-    def cached_tokens(self, request: Request, hops: Sequences[Hop], prompt: int) -> int:
-        """Leading tokens cached on every hop, leaving one to compute."""
+    def cached_tokens(
+        self,
+        request: Request,
+        hops: Sequences[Hop],
+        prompt: int,
+        known: Sequences[set[Hashable]] | None = None,
+    ) -> int:
+        """Leading tokens cached on every hop, leaving one to compute.
+
+        ``known`` replaces what the nodes of the hops hold by what they held.
+        """
         hashes = request.prefix_hashes
         limit = min(len(hashes), (prompt - 1) // request.prefix_block_tokens)
         found = 0
         while found < limit and all(
-            self.memories[hop.node].holds((hop.key, hashes[found])) for hop in hops
+            (hop.key, hashes[found]) in known[i]
+            if known is not None
+            else self.memories[hop.node].holds((hop.key, hashes[found]))
+            for i, hop in enumerate(hops)
         ):
             found += 1
         return found * request.prefix_block_tokens
@@ -140,10 +178,15 @@ class KvReservations:
         """Leading tokens of a waiting sequence that are cached now."""
         return self.cached_tokens(sequence.request, sequence.path.hops, sequence.prompt)
 
-    def _cached_blocks(self, sequence: Sequence) -> int:
+    def _hits(self, sequence: Sequence) -> int:
+        """Leading prefix blocks of a waiting sequence that are cached now."""
         if not self.prefix_cache:
             return 0
         return self.cached(sequence) // sequence.request.prefix_block_tokens
+
+    def _scale(self, request: Request) -> int:
+        """KV blocks of one prefix block."""
+        return request.prefix_block_tokens // self.block_tokens
 
     def _keys(self, request: Request, hop: Hop, count: int) -> list[Hashable]:
         return [(hop.key, request.prefix_hashes[i]) for i in range(count)]
@@ -157,7 +200,7 @@ class KvReservations:
         if sequence.entries is None or not request.prefix_hashes:
             return
         whole = min(len(request.prefix_hashes), request.input_tokens // request.prefix_block_tokens)
-        scale = self._own_scale(request)
+        scale = self._scale(request)
         for hop, entries in zip(sequence.path.hops, sequence.entries, strict=True):
             memory = self.memories[hop.node]
             for i in range(len(entries), whole):

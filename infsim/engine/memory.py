@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable
 
 
 class KvMemory:
@@ -57,28 +57,34 @@ class KvMemory:
             key, _ = self._idle.popitem(last=False)
             self.idle_bytes -= self._bytes.pop(key)
 
-    def release(self, size: int, entries: Sequence[Hashable] = ()) -> None:
-        """Give back own bytes and references; of one sequence the last block is evicted first."""
+    def release(self, size: int) -> None:
+        """Give back own bytes."""
         self.used -= size
-        for key in reversed(entries):
-            left = self._references[key] - 1
-            if left:
-                self._references[key] = left
-            else:
-                del self._references[key]
-                self._idle[key] = None
-                self.used -= self._bytes[key]
-                self.idle_bytes += self._bytes[key]
+
+    def unrefer(self, key: Hashable) -> None:
+        """Refer to an entry no more; the last one to do so leaves it idle."""
+        left = self._references[key] - 1
+        if left:
+            self._references[key] = left
+            return
+        del self._references[key]
+        self._idle[key] = None
+        self.used -= self._bytes[key]
+        self.idle_bytes += self._bytes[key]
+
+    def entries(self) -> set[Hashable]:
+        """All prefix entries that are here."""
+        return set(self._bytes)
 
     def holds(self, key: Hashable) -> bool:
         """Whether a prefix entry is here."""
         return key in self._bytes
 
-    def idle_size(self, keys: Sequence[Hashable]) -> int:
+    def idle_size(self, keys: Iterable[Hashable]) -> int:
         """Bytes of those entries that nobody refers to at present."""
         return sum(self._bytes[key] for key in keys if key in self._idle)
 
-    def refer(self, keys: Sequence[Hashable]) -> None:
+    def refer(self, keys: Iterable[Hashable]) -> None:
         """Refer to entries that are here."""
         for key in keys:
             count = self._references.get(key, 0)
@@ -88,7 +94,6 @@ class KvMemory:
                 size = self._bytes[key]
                 self.idle_bytes -= size
                 self.used += size
-        self.peak = max(self.peak, self.used)
 
     def share(self, key: Hashable, size: int) -> bool:
         """Turn own bytes into an entry that the caller refers to; False if it exists."""

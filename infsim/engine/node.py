@@ -91,7 +91,8 @@ class RunningNode:
             return
         hosts = self.hosts
         if len(hosts) == 1:
-            hosts[0].begin(now)
+            if hosts[0].begin(now):
+                self._turn = hosts[0].key
             return
         later = [host for host in hosts if host.key > self._turn]
         for host in later + hosts[: len(hosts) - len(later)]:

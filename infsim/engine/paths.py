@@ -22,6 +22,8 @@ class Hop:
     ----------
     key : (deployment, stage, start, end)
         Identity, and the order in which hosts of a node take turns.
+    stage : int
+        Index into the stages of all plans, one after another, for the record.
     node : int
     share : float
         Its part of the deployment's operators.
@@ -31,6 +33,7 @@ class Hop:
     """
 
     key: HopKey
+    stage: int
     node: int
     share: float
     block_bytes: int
@@ -74,13 +77,23 @@ class PathMaker:
     deployment, plan, costs : Deployment, Plan, Costs
     block_tokens : int
         Tokens of a KV block.
+    first_stage : int
+        Index of the plan's first stage among the stages of all plans.
     """
 
-    def __init__(self, deployment: Deployment, plan: Plan, costs: Costs, block_tokens: int) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        plan: Plan,
+        costs: Costs,
+        block_tokens: int,
+        first_stage: int,
+    ) -> None:
         self.deployment = deployment
         self.plan = plan
         self._costs = costs
         self._block_tokens = block_tokens
+        self._first_stage = first_stage
         self._hops: dict[HopKey, Hop] = {}
         self._chains: dict[tuple[HopKey, ...], Path] = {}
 
@@ -96,6 +109,7 @@ class PathMaker:
             kv_bytes = self._costs.kv_bytes_per_token(self.deployment, operators)
             hop = Hop(
                 key=key,
+                stage=self._first_stage + stage,
                 node=node,
                 share=len(operators) / len(self.deployment.model.graph.operators),
                 block_bytes=self._block_tokens * kv_bytes,

@@ -7,6 +7,7 @@ the number of sequences in it.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -76,18 +77,24 @@ class EntryHost(PromptQueue):
         self.preempted = False
         if self.ready:
             self._grow(now)
-        if not (self.ready or self.queue or self.unfinished):
-            return False
+        if not (self.ready or self.unfinished or (self.queue and not self.preempted)):
+            return self._idle()
         plan = self.ask(now)
         chunks = self.take(plan, now) if plan.chunks else []
         decodes = self._chosen(plan)
         if not chunks and not decodes:
             self.sleep(plan, now)
-            return False
+            return self._idle()
         self._decodes, self._chunks = decodes, chunks
         self._started_s = now
         self.node.run(self, now, now + self._step_s(decodes, chunks))
         return True
+
+    def _idle(self) -> bool:
+        """Nothing to run; what gave up its KV at this boundary may be admitted at another one."""
+        if self.preempted:
+            self.engine.mark(self.node)
+        return False
 
     def _chosen(self, plan: Iteration) -> list[Sequence]:
         """Take those that decode now out of the ready ones, in order of admission."""
@@ -128,18 +135,19 @@ class EntryHost(PromptQueue):
             if sequence.state == RUNNING:
                 self.computed(sequence, tokens)
                 sequence.kv = sequence.computed
-        self._record(now, sum(batch.context for batch in batches.values()))
+        self._record(now, batches.values())
         self._decodes, self._chunks = [], []
         for batch in batches.values():
             self.engine.pass_on(batch, 0, now)
         self.engine.mark(self.node)
 
-    def _record(self, now: float, context: int) -> None:
+    def _record(self, now: float, batches: Iterable[Batch]) -> None:
         node = self.node
         prefill = sum(tokens for _, tokens in self._chunks)
         n = len(self._decodes)
+        context = sum(batch.context + int(batch.prefill_context) for batch in batches)
         self.engine.recorder.segment(
-            (node.index, self.key[1], self._started_s, now, 1, prefill, n, context - n)
+            (node.index, self.hop.stage, self._started_s, now, 1, prefill, n, context)
         )
         node.iterations += 1
         node.tokens += prefill + n
@@ -178,8 +186,12 @@ class EntryHost(PromptQueue):
 
     # --- failure -------------------------------------------------------------------------------
 
-    def fail(self, _now: float) -> None:
+    def fail(self, now: float) -> None:
         """The node failed: its queues are gone."""
+        if self.node.running is self:
+            self.engine.recorder.segment(
+                (self.node.index, self.hop.stage, self._started_s, now, 0, 0, 0, 0)
+            )
         self.queue.clear()
         self.unfinished.clear()
         self.ready = []
@@ -187,7 +199,8 @@ class EntryHost(PromptQueue):
         self.running = 0
 
     def remove(self, sequence: Sequence) -> None:
-        """A sequence is lost: take it out of the queues."""
+        """A sequence is lost: take it out of the queues, and look what can be done without it."""
+        self.engine.mark(self.node)
         if sequence.state == WAITING:
             self.queue.remove(sequence)
         else:
@@ -247,7 +260,7 @@ class StageHost:
             pairs += batch.pairs
             read += batch.prefill_context
         self._taken = taken
-        self._row = (now, prefill, decodes, context - decodes)
+        self._row = (now, prefill, decodes, context + int(read))
         duration = self.hop.cost.step_s(prefill, pairs, read, decodes, context, outputs)
         self.node.run(self, now, now + duration)
         return True
@@ -257,7 +270,7 @@ class StageHost:
         node = self.node
         started, prefill, decodes, context = self._row
         self.engine.recorder.segment(
-            (node.index, self.key[1], started, now, 1, prefill, decodes, context)
+            (node.index, self.hop.stage, started, now, 1, prefill, decodes, context)
         )
         node.iterations += 1
         node.tokens += prefill + decodes
@@ -272,8 +285,12 @@ class StageHost:
     def settle(self, now: float) -> None:
         """Memory is always up to date."""
 
-    def fail(self, _now: float) -> None:
+    def fail(self, now: float) -> None:
         """The node failed: its queue is gone."""
+        if self.node.running is self:
+            self.engine.recorder.segment(
+                (self.node.index, self.hop.stage, self._row[0], now, 0, 0, 0, 0)
+            )
         self.pending.clear()
         self._taken = []
 

@@ -103,7 +103,7 @@ class PromptQueue:
 
     def take(self, plan: Iteration, now: float) -> list[tuple[Sequence, int]]:
         """Admit the prompts that a plan names and return its chunks, checked."""
-        taken: list[tuple[Sequence, int]] = []
+        named: list[tuple[Sequence, int]] = []
         seen: set[int] = set()
         for sequence, tokens in plan.chunks:
             if not isinstance(sequence, Sequence):
@@ -112,47 +112,46 @@ class PromptQueue:
             if id(sequence) in seen:
                 raise self.wrong(request_id, "the same prompt is named twice")
             seen.add(id(sequence))
-            if sequence.state == WAITING:
-                if not self._admit(sequence):
-                    continue
-            elif sequence not in self.unfinished:
+            if sequence.state != WAITING and sequence not in self.unfinished:
                 raise self.wrong(request_id, "a chunk of a prompt that is not at hand")
+            named.append((sequence, tokens))
+        self._admit([sequence for sequence, _ in named if sequence.state == WAITING])
+        for sequence, tokens in named:
             left = sequence.prompt - sequence.computed
             if not 0 < tokens <= left:
                 raise self.wrong(
-                    request_id, f"a chunk of {tokens} tokens of a prompt with {left} left"
+                    sequence.request.request_id,
+                    f"a chunk of {tokens} tokens of a prompt with {left} left",
                 )
             if sequence.ticket.start_s != sequence.ticket.start_s:
                 sequence.ticket.start_s = now
-            taken.append((sequence, tokens))
-        return taken
+        return named
 
-    def _admit(self, sequence: Sequence) -> bool:
+    def _admit(self, sequences: list[Sequence]) -> None:
+        if not sequences:
+            return
         engine = self.engine
-        if self.preempted or sequence not in self.queue:
-            raise self.wrong(
-                sequence.request.request_id, "admits a prompt that does not wait here now"
-            )
-        if not engine.kv.fits([sequence]):
-            # An admission before this one may have evicted the prefix it counted on.
-            if engine.settings.prefix_cache:
-                return False
-            raise self.wrong(sequence.request.request_id, "admits a prompt whose KV does not fit")
-        if self.queue[0] is sequence:
-            self.queue.popleft()
-        else:
-            self.queue.remove(sequence)
-        engine.kv.reserve(sequence)
-        sequence.order = self.next_order
-        self.next_order += 1
-        sequence.state = RUNNING
-        self.running += 1
-        self.unfinished.append(sequence)
-        for load in sequence.loads:
-            load.waiting -= 1
-            load.running += 1
-            load.queued_tokens -= sequence.computed
-        return True
+        for i, sequence in enumerate(sequences):
+            request_id = sequence.request.request_id
+            if self.preempted or sequence not in self.queue:
+                raise self.wrong(request_id, "admits a prompt that does not wait here now")
+            if not engine.kv.fits(sequences[: i + 1]):
+                raise self.wrong(request_id, "admits a prompt whose KV does not fit")
+        engine.kv.reserve(sequences)
+        for sequence in sequences:
+            if self.queue[0] is sequence:
+                self.queue.popleft()
+            else:
+                self.queue.remove(sequence)
+            sequence.order = self.next_order
+            self.next_order += 1
+            sequence.state = RUNNING
+            self.running += 1
+            self.unfinished.append(sequence)
+            for load in sequence.loads:
+                load.waiting -= 1
+                load.running += 1
+                load.queued_tokens -= sequence.computed
 
     def computed(self, sequence: Sequence, tokens: int) -> bool:
         """Take down that a chunk passed the entry; True if the prompt is finished."""

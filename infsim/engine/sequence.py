@@ -31,6 +31,7 @@ class Ticket:
         "here",
         "output_tokens",
         "preemptions",
+        "recoveries",
         "replica",
         "request",
         "start_s",
@@ -46,7 +47,7 @@ class Ticket:
         self.start_s = self.first_token_s = float("nan")
         self.deployment = self.replica = -1
         self.cached_tokens = self.preemptions = self.attempts = 0
-        self.forwards = self.decisions = 0
+        self.forwards = self.decisions = self.recoveries = 0
         self.wasted = 0.0
         self.answers: list[Answer] = []
 
@@ -110,6 +111,16 @@ class Sequence:
         # With a prefix cache: what tells its cached tokens, and its entries on every hop.
         self.cached: Callable[[Sequence], int] | None = None
         self.entries: list[list[Hashable]] | None = None
+
+    @property
+    def target(self) -> int:
+        """Tokens that will be made; hidden from policies by name only, so never hand it out."""
+        return self._target
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens whose KV it found in the prefix cache."""
+        return self.ticket.cached_tokens if self.entries is not None else 0
 
     @property
     def remaining_tokens(self) -> int:

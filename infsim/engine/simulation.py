@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from infsim.engine.clock import FIRST, Call
+from infsim.engine.clock import LIMIT, Call
 from infsim.engine.core import Engine
 from infsim.engine.dispatch import Dispatcher
 from infsim.engine.experiment import Experiment
 from infsim.engine.node import RunningNode
-from infsim.engine.solo import SoloHost
 from infsim.errors import ConservationError
 from infsim.results.recorder import RunRecord, Status
 
@@ -78,7 +77,7 @@ class Simulation:
         desk.failures.start()
         desk.start_snapshots()
         if settings.horizon_s is not None:
-            engine.clock.at(settings.horizon_s, self._stop, None, FIRST)
+            engine.clock.at(settings.horizon_s, self._stop, None, LIMIT)
         draining = False
         moment, open_requests = engine.moment, desk.open
         while not self._over:
@@ -87,7 +86,7 @@ class Simulation:
                     return
                 if not draining:
                     draining = True
-                    engine.clock.at(engine.clock.now + settings.drain_s, self._stop, None, FIRST)
+                    engine.clock.at(engine.clock.now + settings.drain_s, self._stop, None, LIMIT)
             if not moment():
                 return
 
@@ -98,7 +97,8 @@ class Simulation:
 
     def _finish(self, interrupted: bool) -> RunRecord:
         engine, desk = self.engine, self.desk
-        now = engine.clock.now
+        # The run goes on until the last answer has reached its client.
+        now = engine.clock.now if desk.open else max(desk.latest_s, engine.clock.now)
         if not interrupted:
             self._audit()
         for node in engine.nodes:
@@ -109,7 +109,7 @@ class Simulation:
         for node in engine.nodes:
             self._record_node(node, now)
         engine.recorder.counters.update(
-            arrivals=desk.done,
+            messages=transport.messages,
             bytes_sent=sum(transport.sent),
             bytes_received=sum(transport.received),
             bytes_lost=transport.lost,
@@ -121,8 +121,7 @@ class Simulation:
     def _settle(self, node: RunningNode, now: float) -> None:
         """Break off what runs; sequences know the tokens they have made."""
         for host in node.hosts:
-            if isinstance(host, SoloHost):
-                host.fail(now)
+            host.fail(now)
         for sequence in node.active:
             sequence.ticket.generated = sequence.generated
         node.stop(now)

@@ -55,6 +55,7 @@ class SoloHost(PromptQueue):
         self.base = self.slope = 0.0
         self.decodes = False
         self.chunks: list[tuple[Sequence, int]] = []
+        self.read = 0
 
     @property
     def decoding(self) -> int:
@@ -91,28 +92,32 @@ class SoloHost(PromptQueue):
         if self.members:
             self._grow(now)
         decode = bool(self.members)
-        steady = True
-        if self.queue or self.unfinished:
+        if (self.queue and not self.preempted) or self.unfinished:
             plan = self.ask(now)
             if plan.chunks:
                 chunks = self.take(plan, now)
                 if chunks:
                     self._begin_mixed(now, chunks, plan.decode)
                     return True
-            steady = self.engine.batching.steady and not self.preempted
             if not plan.decode or not decode:
                 if self.members:
                     self._keep_growth()
                 self.sleep(plan, now)
-                return False
+                return self._idle()
             if plan.decode_limit is not None and plan.decode_limit < len(self.members):
                 raise self.wrong(None, "a steady policy limits the decodes of a single stage")
         if not decode:
-            return False
-        self._begin_run(now, steady)
+            return self._idle()
+        self._begin_run(now, steady=not self.preempted)
         return True
 
-    def _begin_run(self, now: float, steady: bool) -> None:
+    def _idle(self) -> bool:
+        """Nothing to run; what gave up its KV at this boundary may be admitted at another one."""
+        if self.preempted:
+            self.engine.mark(self.node)
+        return False
+
+    def _begin_run(self, now: float, *, steady: bool) -> None:
         n = len(self.members)
         context = self.context
         base, slope, limit = self.hop.cost.decode_line(n, context + n)
@@ -146,6 +151,7 @@ class SoloHost(PromptQueue):
         context = self.context + n if n else 0
         duration = self.hop.cost.step_s(prefill, pairs, read, n, context, n + finals)
         self._start(now, 1, n > 0, chunks)
+        self.read = int(read)
         self.base, self.slope = duration, 0.0
         self.node.run(self, now, now + duration)
 
@@ -193,8 +199,11 @@ class SoloHost(PromptQueue):
         self._grow_to(steps)
         prefill = sum([tokens for _, tokens in self.chunks]) if self.chunks else 0
         node = self.node
+        context = self.context + n if n else 0
+        if prefill:
+            context += self.read
         self.engine.recorder.segment(
-            (node.index, self.key[1], self.start_s, now, steps, prefill, n, self.context)
+            (node.index, self.hop.stage, self.start_s, now, steps, prefill, n, context)
         )
         node.iterations += steps
         node.tokens += prefill + n * steps
@@ -358,8 +367,11 @@ class SoloHost(PromptQueue):
         if self.node.running is self:
             done = self._ended_by(now, strictly=False) if self.steps > 1 else 0
             self.chunks = []
+            until = self.start_s
             if done:
-                self._close(self.start_s + self._duration(done), done)
+                until += self._duration(done)
+                self._close(until, done)
+            self.engine.recorder.segment((self.node.index, self.hop.stage, until, now, 0, 0, 0, 0))
         self.early.clear()
         for sequence in list(self.members.values()):
             self._leave(sequence)

@@ -63,6 +63,7 @@ class Transport:
         self.ready = [True] * len(ends)
         self.sent = [0.0] * len(ends)
         self.received = [0.0] * len(ends)
+        self.messages = 0
         self.lost = 0.0
         self.in_flight = 0.0
 
@@ -77,6 +78,7 @@ class Transport:
         message = Message(sender, receiver, size, action, content)
         message.generations = (self.generation[sender], self.generation[receiver])
         message.delay = self.delay[sender][receiver]
+        self.messages += 1
         self.sent[sender] += size
         self.in_flight += size
         self._begin(message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from infsim.engine.paths import Hop, Path
@@ -31,7 +31,7 @@ class Candidate:
     """
 
     __slots__ = (
-        "_decode_s",
+        "_cached",
         "_deployment",
         "_kv_used",
         "hops",
@@ -60,13 +60,14 @@ class Candidate:
         self.path = path
         self.load = self.shown = Load()
         self._kv_used = 0.0
-        self._decode_s: float | None = None
+        self._cached: list[set[Hashable]] = []
 
     def snapshot(self) -> None:
         """Show the figures of this moment until the next snapshot."""
         load = self.load
         self.shown = Load(load.waiting, load.running, load.queued_tokens)
         self._kv_used = self._deployment.kv_used(self.nodes)
+        self._cached = self._deployment.cached_entries(self.hops)
 
     @property
     def waiting(self) -> int:
@@ -104,23 +105,30 @@ class Candidate:
     @property
     def end(self) -> int:
         """One past the last operator it can compute."""
-        return self.hops[-1].key[3]
+        until = self._deployment.until
+        return self.hops[-1].key[3] if until is None else until
 
     def cached_tokens(self, request: Request) -> int:
         """Leading prompt tokens whose KV is cached here."""
-        return self._deployment.cached_tokens(request, self.hops)
+        known = None if self._deployment.live else self._cached
+        return self._deployment.cached_tokens(request, self._computed(), known)
 
     def prefill_s(self, tokens: int) -> float:
         """Compute time of a prompt, alone."""
         pairs = tokens * (tokens + 1) / 2
-        return sum(hop.cost.step_s(tokens, pairs, tokens, 0, 0.0, 1) for hop in self.hops)
+        return sum(hop.cost.step_s(tokens, pairs, tokens, 0, 0.0, 1) for hop in self._computed())
 
     def decode_s(self) -> float:
         """Compute time of one decode token, alone."""
-        if self._decode_s is None:
-            context = self._deployment.spec.expected_context
-            self._decode_s = sum(hop.cost.step_s(0, 0.0, 0.0, 1, context, 1) for hop in self.hops)
-        return self._decode_s
+        context = self._deployment.spec.expected_context
+        return sum(hop.cost.step_s(0, 0.0, 0.0, 1, context, 1) for hop in self._computed())
+
+    def _computed(self) -> tuple[Hop, ...]:
+        """The hops it would compute: on a mesh its operators from the one that is routed on."""
+        if self._deployment.position is None:
+            return self.hops
+        stage = self.hops[0].key[1]
+        return (self._deployment.maker.hop(stage, self.start, self.end),)
 
 
 class Routing:
@@ -160,28 +168,27 @@ class DeploymentSight:
         self._deployment = deployment
         self.name = deployment.spec.name
         self.index = deployment.spec.index
-        self.node = deployment.candidates[0].hops[0].node
+        self.node = deployment.first_path()[0].node
         self.accuracy_model = deployment.spec.model.accuracy_model
         self._service_s: float | None = None
 
     @property
     def up(self) -> bool:
         """Whether it is believed to be able to serve."""
-        return bool(self._deployment.believed())
+        return self._deployment.complete()
 
     @property
     def queue_s(self) -> float:
-        """Requests of the least loaded replica, times the compute time of one."""
-        candidates = self._deployment.believed()
-        if not candidates:
-            return float("inf")
-        return min(c.waiting + c.running for c in candidates) * self.service_s
+        """Compute time of the prompt tokens that the least loaded candidate has queued."""
+        return self._deployment.queue_s()
 
     @property
     def service_s(self) -> float:
         """Compute time of one request of one token, alone."""
         if self._service_s is None:
-            self._service_s = self._deployment.service_s()
+            self._service_s = sum(
+                hop.cost.step_s(1, 1.0, 1.0, 0, 0.0, 1) for hop in self._deployment.first_path()
+            )
         return self._service_s
 
 

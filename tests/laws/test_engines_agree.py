@@ -1,0 +1,79 @@
+"""L10: the fast engine and the reference engine, two programs from one text, do the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+
+from infsim.engine.reference import simulate_reference
+from infsim.engine.simulation import simulate
+from infsim.results.recorder import RunRecord
+from tests.experiments import Shape, build, shapes
+
+TIMES = ("arrival_s", "start_s", "first_token_s", "end_s")
+EQUAL = (
+    "request_id",
+    "session_id",
+    "client",
+    "input_tokens",
+    "output_tokens",
+    "generated_tokens",
+    "cached_tokens",
+    "preemptions",
+    "attempts",
+    "forwards",
+    "deployment",
+    "replica",
+    "status",
+)
+NODE_SUMS = ("tokens", "iterations", "failures")
+NODE_TIMES = ("up_s", "down_s", "busy_s", "loading_s")
+NODE_AMOUNTS = ("energy_j", "carbon_g", "peak_kv_bytes", "bytes_sent", "bytes_received")
+
+
+def assert_same(fast: RunRecord, slow: RunRecord) -> None:
+    """Same fates, same times to 1e-9 s, same accounts of the nodes."""
+    for column in EQUAL:
+        np.testing.assert_array_equal(
+            fast.requests[column], slow.requests[column], err_msg=f"requests.{column}"
+        )
+    assert fast.text(fast.requests["error"]) == slow.text(slow.requests["error"])
+    for column in TIMES:
+        np.testing.assert_allclose(
+            fast.requests[column],
+            slow.requests[column],
+            rtol=0,
+            atol=1e-9,
+            err_msg=f"requests.{column}",
+        )
+    for column in NODE_SUMS:
+        np.testing.assert_array_equal(
+            fast.nodes[column], slow.nodes[column], err_msg=f"nodes.{column}"
+        )
+    for column in NODE_TIMES:
+        np.testing.assert_allclose(
+            fast.nodes[column], slow.nodes[column], atol=1e-9, rtol=0, err_msg=f"nodes.{column}"
+        )
+    for column in NODE_AMOUNTS:
+        np.testing.assert_allclose(
+            fast.nodes[column], slow.nodes[column], rtol=1e-9, atol=1e-6, err_msg=f"nodes.{column}"
+        )
+    assert fast.end_s == pytest.approx(slow.end_s, abs=1e-9)
+
+
+def both(shape: Shape) -> tuple[RunRecord, RunRecord]:
+    return simulate(build(shape)), simulate_reference(build(shape))
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(shapes())
+def test_engines_agree(shape: Shape) -> None:
+    assert_same(*both(shape))
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(shapes(layout="pipelines", nodes=1, deployments=1, tight=True))
+def test_engines_agree_on_one_node_short_of_memory(shape: Shape) -> None:
+    """Here the fast engine runs whole series of iterations in one event."""
+    assert_same(*both(shape))
