@@ -18,7 +18,7 @@ from infsim.results.recorder import (
     Columns,
     RunRecord,
 )
-from infsim.results.runs import CODED, TABLES, Run, words
+from infsim.results.runs import CODED, TABLES, Run
 
 LAYOUTS: Mapping[str, Mapping[str, str]] = {
     "requests": REQUEST_LAYOUT,
@@ -32,18 +32,39 @@ def arrow_table(run: Run, table: str) -> Any:
     """Return a table of a run for Arrow, ``alternative`` and ``replication`` first."""
     import pyarrow as pa
 
-    columns = words(run.record, table)
+    columns = getattr(run.record, table)
     count = len(next(iter(columns.values())))
     arrays = {
-        "alternative": pa.DictionaryArray.from_arrays(
-            np.zeros(count, np.int32), pa.array([run.alternative])
-        ),
-        "replication": pa.array(np.full(count, run.replication, np.int32)),
+        "alternative": _coded(np.zeros(count, np.int32), (run.alternative,)),
+        "replication": _numbers(np.full(count, run.replication, np.int32)),
     }
     for name, column in columns.items():
-        is_text = not isinstance(column, np.ndarray)
-        arrays[name] = pa.array(column, pa.string()).dictionary_encode() if is_text else column
-    return pa.table(arrays)
+        if name in CODED[table]:
+            arrays[name] = _coded(column, CODED[table][name] or run.record.texts)
+        else:
+            arrays[name] = _numbers(column)
+    return pa.Table.from_arrays(list(arrays.values()), names=list(arrays))
+
+
+# Arrays are made from buffers: `pyarrow.array` would import pandas, if that is installed, for
+# longer than a small study takes.
+
+
+def _numbers(column: NDArray[Any]) -> Any:
+    import pyarrow as pa
+
+    data = pa.py_buffer(np.ascontiguousarray(column))
+    return pa.Array.from_buffers(pa.from_numpy_dtype(column.dtype), len(column), [None, data])
+
+
+def _coded(codes: NDArray[Any], legend: Sequence[str]) -> Any:
+    import pyarrow as pa
+
+    raw = [text.encode() for text in legend]
+    ends = np.cumsum([0, *map(len, raw)], dtype=np.int32)
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(raw))]
+    words = pa.Array.from_buffers(pa.string(), len(legend), buffers)
+    return pa.DictionaryArray.from_arrays(_numbers(codes.astype(np.int32)), words)
 
 
 def write_tables(folder: Path, runs: Sequence[Run]) -> None:

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,18 @@ def test_an_empty_study_can_be_written_and_read(tmp_path: Path) -> None:
     unborn = study([Run("random", 0, Recorder().finish(0.0))])
     unborn.save(tmp_path / "unborn")
     assert Study.load(tmp_path / "unborn").to_dict() == unborn.to_dict()
+
+
+def test_writing_does_not_import_pandas(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from tests.records import record, study\n"
+        "from infsim.results.runs import Run\n"
+        f"study([Run('a', 0, record())]).save({str(tmp_path / 'run')!r}, figures=())\n"
+        "assert 'pyarrow' in sys.modules\n"
+        "assert 'pandas' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
 # --- whole or not at all -----------------------------------------------------------------------
