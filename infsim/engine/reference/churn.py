@@ -169,7 +169,8 @@ class Churn:
         action = world.ask("recovery", policy, request, policy.recover, loss)
         if not isinstance(action, Action):
             raise world.nonsense("recovery", policy, request, f"it answered {action!r}")
-        world.recorder.incident(world.clock.now, -1, "recover", request.id, action.value)
+        node = min(lost_nodes, default=-1)
+        world.recorder.incident(world.clock.now, node, "recover", request.id, action.value)
         if action is Action.FAIL:
             self._fail_request(request, sequence, "given up")
             return None
