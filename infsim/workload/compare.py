@@ -13,10 +13,7 @@ from infsim.workload.blocks import read_all
 from infsim.workload.fit import fit_profile, spread_ticks
 from infsim.workload.profile import Profile
 from infsim.workload.requests import Requests, Workload
-from infsim.workload.statistics import dispersion, ks_distance, queue_wait, service
-
-SCALES_S = (1, 10, 60, 300)
-"""Windows of the index of dispersion."""
+from infsim.workload.statistics import describe, ks_distance
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +56,13 @@ def compare(real: Requests, made: Workload, seeds: Iterable[int] = range(40)) ->
         distances of lengths and gaps.
     """
     real = replace(real, arrival_s=spread_ticks(real.arrival_s))
-    expected = _describe(real)
+    expected = describe(real)
     found = []
     for seed in seeds:
         requests = read_all(made.blocks(Streams(seed)))
-        found.append(_describe(requests) | _distances(real, requests))
+        found.append(describe(requests) | _distances(real, requests))
     rows = []
-    for name in found[0]:
+    for name in found[0] if found else ():
         values = np.array([each[name] for each in found])
         sd = float(values.std(ddof=1)) if len(values) > 1 else 0.0
         rows.append(Row(name, expected.get(name, 0.0), float(values.mean()), sd))
@@ -109,22 +106,6 @@ def best_profile(
         **{row.name: {"real": row.real, "made": row.made, "sd": row.sd} for row in rows},
     }
     return replace(profile, errors=errors)
-
-
-def _describe(requests: Requests) -> dict[str, float]:
-    wait = queue_wait(requests.arrival_s, service(requests))
-    return {
-        "requests": float(len(requests)),
-        "input_tokens mean": float(requests.input_tokens.mean()),
-        "output_tokens mean": float(requests.output_tokens.mean()),
-        "wait mean": wait.mean,
-        "wait p95": wait.p95,
-        "wait p99": wait.p99,
-        **{
-            f"dispersion {scale_s} s": dispersion(requests.arrival_s, scale_s)
-            for scale_s in SCALES_S
-        },
-    }
 
 
 def _distances(real: Requests, made: Requests) -> dict[str, float]:

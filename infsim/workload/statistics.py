@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ Floats = NDArray[np.float64]
 
 PREFILL_WEIGHT = 0.02
 """Work of a prompt token, in units of the work of an output token (`service`)."""
+
+SCALES_S = (1, 10, 60, 300)
+"""Windows of the index of dispersion in `describe`."""
 
 
 class Wait(NamedTuple):
@@ -86,3 +90,71 @@ def ks_distance(a: NDArray[np.generic], b: NDArray[np.generic]) -> float:
     above = np.searchsorted(a, at, side="right") / len(a)
     below = np.searchsorted(b, at, side="right") / len(b)
     return float(np.abs(above - below).max())
+
+
+def autocorrelation(values: NDArray[Any], lags: Sequence[int]) -> list[float]:
+    """Return the correlation of a series with itself, shifted by each of the lags.
+
+    Parameters
+    ----------
+    values : (n,)
+        For example lengths in order of arrival, or counts of windows.
+    lags : sequence of int
+        Each above 0; NaN is returned for those of n and more.
+    """
+    centred = values - values.mean()
+    variance = float(centred @ centred)
+    return [
+        float(centred[:-lag] @ centred[lag:]) / variance if lag < len(values) else math.nan
+        for lag in lags
+    ]
+
+
+def describe(requests: Requests) -> dict[str, float]:
+    """Return what a trace looks like, by name.
+
+    The number of requests, their mean rate and the CV of their gaps; the index of dispersion in
+    windows of 1 to 300 s; quantiles and mean of the lengths, and their rank correlation; waits in
+    a G/G/1 queue at load 0.8 (`queue_wait` of `service`).
+
+    Raises
+    ------
+    InputError
+        If all requests arrive at once.
+    """
+    wait = queue_wait(requests.arrival_s, service(requests))
+    gaps = np.diff(requests.arrival_s)
+    return {
+        "requests": float(len(requests)),
+        "rate per s": float(1 / gaps.mean()),
+        "gap CV": float(gaps.std() / gaps.mean()),
+        **{f"dispersion {scale} s": dispersion(requests.arrival_s, scale) for scale in SCALES_S},
+        **{
+            f"{name} {statistic}": value
+            for name, tokens in zip(
+                ("input_tokens", "output_tokens"), _lengths(requests), strict=True
+            )
+            for statistic, value in _moments(tokens).items()
+        },
+        "rank correlation": _correlation(*map(_ranks, _lengths(requests))),
+        "wait mean": wait.mean,
+        "wait p95": wait.p95,
+        "wait p99": wait.p99,
+    }
+
+
+def _lengths(requests: Requests) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return requests.input_tokens, requests.output_tokens
+
+
+def _ranks(tokens: NDArray[np.int64]) -> Floats:
+    return np.argsort(np.argsort(tokens, kind="stable")).astype(np.float64)
+
+
+def _correlation(a: Floats, b: Floats) -> float:
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def _moments(tokens: NDArray[np.int64]) -> dict[str, float]:
+    p50, p95, p99 = np.percentile(tokens, (50, 95, 99))
+    return {"mean": float(tokens.mean()), "p50": float(p50), "p95": float(p95), "p99": float(p99)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from infsim.rng import Streams
 from infsim.workload.blocks import read_all
 from infsim.workload.compare import Row, compare
 from infsim.workload.fit import fit_profile, spread_ticks
+from infsim.workload.prefixes import hit_curve
 from infsim.workload.profile import load_profile
-from infsim.workload.readers import open_trace
+from infsim.workload.readers import TraceFile, open_trace
+from infsim.workload.readers.mooncake import read_mooncake
 from infsim.workload.requests import Requests
 from infsim.workload.statistics import dispersion, queue_wait, service
 from tests.shared_data import shared
@@ -50,6 +53,16 @@ def test_mooncake_hashes_are_those_of_whole_blocks() -> None:
     assert len(requests) == 12_031
     assert requests.prefix_offsets is not None
     assert (np.diff(requests.prefix_offsets) == requests.input_tokens // 512).all()
+
+
+def test_hits_of_an_lru_cache_are_those_that_were_published() -> None:
+    """Mooncake conversation, with an infinite cache .366; the last, partial blocks count there."""
+    path = shared(TRACES["mooncake-conv-like"])
+    reader = partial(read_mooncake, partial_blocks=True)
+    requests = read_all(TraceFile(path, reader).blocks(Streams(0)))
+    sizes = [1000, 3000, 10_000, 30_000, 50_000, 100_000, None]
+    published = [0.045, 0.065, 0.211, 0.326, 0.355, 0.364, 0.366]
+    assert hit_curve(requests, sizes) == pytest.approx(published, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +107,7 @@ def test_errors_in_the_profile_are_those_it_has(name: str) -> None:
         said = profile.errors[row.name]
         # numbers of the profile are rounded, which moves a queue a little
         assert said["real"] == pytest.approx(row.real, rel=1e-3)
-        assert said["made"] == pytest.approx(row.made, rel=0.1)
+        assert said["made"] == pytest.approx(row.made, rel=0.1, abs=0.02)
 
 
 def test_what_the_parts_of_a_profile_are_for() -> None:

@@ -8,12 +8,19 @@ from numpy.typing import NDArray
 
 from infsim.rng import Streams
 from infsim.workload.arrivals import Arrivals, Deterministic, Gamma, Poisson
-from infsim.workload.blocks import block, read_all
+from infsim.workload.blocks import block, read_all, with_prefixes
 from infsim.workload.cascade import Cascade, fit_burstiness
 from infsim.workload.fit import fit_profile, quantile_table, segments_needed, spread_ticks
 from infsim.workload.lengths import Lognormal, Quantiles, Uniform
+from infsim.workload.prefixes import hit_curve
 from infsim.workload.rank_grid import RankGrid, fit_drift
-from infsim.workload.statistics import dispersion, ks_distance, queue_wait
+from infsim.workload.statistics import (
+    autocorrelation,
+    describe,
+    dispersion,
+    ks_distance,
+    queue_wait,
+)
 
 Floats = NDArray[np.float64]
 
@@ -62,6 +69,37 @@ def test_waits_of_the_queue_that_traces_are_judged_by() -> None:
     assert exponential.p99 == pytest.approx(np.log(80) / 0.2, rel=0.1)
     constant = queue_wait(times, np.ones(N))
     assert constant.mean == pytest.approx(2, rel=0.05)
+
+
+def test_autocorrelation_of_a_moving_average() -> None:
+    """x[n] + x[n-1]: 1/2 at lag 1, nothing beyond."""
+    noise = np.random.default_rng(8).normal(size=N)
+    values = noise[1:] + noise[:-1]
+    found = autocorrelation(values, [1, 2, 10, N])
+    assert found[:3] == pytest.approx([0.5, 0, 0], abs=4 / N**0.5)
+    assert np.isnan(found[3])
+
+
+def test_an_lru_cache_drops_what_was_not_used_longest() -> None:
+    """Prompts ab, cd, ab, cd: nothing in 2 or 3 blocks, half of all blocks in 4."""
+    prompts = np.array([1, 2, 3, 4, 1, 2, 3, 4])
+    requests = with_prefixes(block(*np.ones((3, 4))), np.full(4, 2), prompts, 512)
+    assert hit_curve(requests, [2, 3, 4, None]) == [0, 0, 0.5, 0.5]
+    # the second block alone is no prefix
+    tail = with_prefixes(block(*np.ones((3, 2))), np.full(2, 2), np.array([1, 2, 3, 2]), 512)
+    assert hit_curve(tail, [None]) == [0]
+
+
+def test_a_description_of_a_made_trace() -> None:
+    times = times_of(Gamma(4.0, 2.0), 50_000)
+    lengths = np.tile(np.arange(1, 101), 500)
+    described = describe(block(times, lengths, 101 - lengths))
+    assert described["requests"] == 50_000
+    assert described["rate per s"] == pytest.approx(4, rel=0.04)
+    assert described["gap CV"] == pytest.approx(2, rel=0.05)
+    assert described["input_tokens p95"] == pytest.approx(95, abs=1)
+    assert described["output_tokens mean"] == 50.5
+    assert described["rank correlation"] == pytest.approx(-1, abs=0.001)
 
 
 def test_lognormal_has_its_mean_and_cv() -> None:
