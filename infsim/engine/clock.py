@@ -31,15 +31,18 @@ class Clock(simpy.Environment):
     would be missed by an ulp. `at` puts the exact time into the queue.
     """
 
+    stopped = False
+    """Set to end the run before the next event."""
+
     def moment(self) -> bool:
-        """Handle all events of the next moment; False if there is none."""
+        """Handle all events of the next moment; False if there is none, or the run has ended."""
         queue = self._queue
-        if not queue:
+        if not queue or self.stopped:
             return False
         time = queue[0][0]
-        while queue and queue[0][0] == time:
+        while queue and queue[0][0] == time and not self.stopped:
             self.step()
-        return True
+        return not self.stopped
 
     def at(
         self, time: float, action: Callable[[Call], None], argument: Any, priority: int = NORMAL

@@ -111,21 +111,14 @@ class Engine:
             node.marked = True
             self._due.append(node)
 
-    def moment(self) -> bool:
-        """Handle everything that happens at the next moment, then the boundaries of nodes.
-
-        Returns False if nothing is left to happen.
-        """
-        clock = self.clock
-        if not clock.moment():
-            return False
+    def boundaries(self) -> None:
+        """Let iterations begin on the nodes that are due, in order of their index."""
         due = self._due
         while due:
             node = min(due, key=_index) if len(due) > 1 else due[0]
             due.remove(node)
             node.marked = False
-            node.boundary(clock.now)
-        return True
+            node.boundary(self.clock.now)
 
     # --- hosts ---------------------------------------------------------------------------------
 

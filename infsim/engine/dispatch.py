@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from infsim.engine.clock import SNAPSHOT, Call
+from infsim.engine.clock import LIMIT, SNAPSHOT, Call
 from infsim.engine.deployments import RunningDeployment
 from infsim.engine.failures import Failures
 from infsim.engine.paths import Hop
@@ -66,27 +66,41 @@ class Dispatcher:
     def _load_block(self) -> None:
         """Take the next block of requests and await its first one."""
         for block in self._blocks:
-            if len(block):
+            if len(block) > 0:
                 self._rows(block)
                 self._await_arrival(0)
                 return
-        self.exhausted = True
+        self._all_have_arrived()
 
     def _await_arrival(self, i: int) -> None:
         horizon = self.engine.settings.horizon_s
         if horizon is not None and self._arrivals[i] >= horizon:
-            self.exhausted = True
+            self._all_have_arrived()
         else:
             self.engine.clock.at(self._arrivals[i], self._arrive, i)
 
+    def _all_have_arrived(self) -> None:
+        self.exhausted = True
+        if self.open:
+            self.stop_at(self.engine.clock.now + self.engine.settings.drain_s)
+        else:
+            self.engine.clock.stopped = True
+
+    def stop_at(self, time: float) -> None:
+        """End the run at this time at the latest, before anything else that happens then."""
+        self.engine.clock.at(time, self._stop, None, LIMIT)
+
+    def _stop(self, _: Call) -> None:
+        self.engine.clock.stopped = True
+
     def _rows(self, block: Requests) -> None:
         size, block_tokens = block.prefix_block_tokens, self.engine.settings.block_tokens
-        if self.engine.settings.prefix_cache and block.prefix_hashes is not None:
-            if size % block_tokens:
-                raise InputError(
-                    f"prefix blocks of {size} tokens are no multiple of the KV blocks of"
-                    f" {block_tokens} tokens"
-                )
+        cached = self.engine.settings.prefix_cache and block.prefix_hashes is not None
+        if cached and size % block_tokens:
+            raise InputError(
+                f"prefix blocks of {size} tokens are no multiple of the KV blocks of"
+                f" {block_tokens} tokens"
+            )
         self._block = block
         self._arrivals: list[float] = block.arrival_s.tolist()
         self._inputs: list[int] = block.input_tokens.tolist()
@@ -246,19 +260,17 @@ class Dispatcher:
     def start_snapshots(self) -> None:
         """With a stale view: show the state every ``staleness_s`` seconds."""
         if self.engine.settings.staleness_s:
-            self._snapshot(0)
+            self.engine.clock.at(0.0, self._snapshot, 0, SNAPSHOT)
 
-    def _snapshot_due(self, call: Call) -> None:
-        self._snapshot(call.argument)
-
-    def _snapshot(self, number: int) -> None:
+    def _snapshot(self, call: Call) -> None:
+        number: int = call.argument
         period = self.engine.settings.staleness_s
         self._snapshot_s = self.engine.clock.now
         for deployment in self.engine.deployments:
             deployment.snapshot()
         for deployment in self.engine.deployments:
             self.retry_parked(deployment)
-        self.engine.clock.at((number + 1) * period, self._snapshot_due, number + 1, SNAPSHOT)
+        self.engine.clock.at((number + 1) * period, self._snapshot, number + 1, SNAPSHOT)
 
     # --- ends ----------------------------------------------------------------------------------
 
@@ -358,6 +370,8 @@ class Dispatcher:
             error,
         )
         self.done += 1
+        if self.exhausted and not self.open:
+            self.engine.clock.stopped = True
         self.latest_s = max(self.latest_s, self.engine.clock.now if end_s is None else end_s)
         if self._progress is not None:
             self._progress(self.done)

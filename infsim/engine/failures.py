@@ -154,7 +154,8 @@ class Failures:
         action = self._ask(lost)
         if action is Action.FAIL or ticket.attempts > self.engine.settings.max_attempts:
             self._give_up(lost)
-            error = "given up" if action is Action.FAIL else "max attempts"
+            too_often = ticket.attempts > self.engine.settings.max_attempts
+            error = "max attempts" if too_often else "given up"
             self.desk.finish(ticket, Status.FAILED, error)
             return
         ticket.recoveries += 1

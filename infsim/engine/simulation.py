@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from infsim.engine.clock import LIMIT, Call
+from infsim.cost.energy import PowerDraw
 from infsim.engine.core import Engine
 from infsim.engine.dispatch import Dispatcher
 from infsim.engine.experiment import Experiment
 from infsim.engine.node import RunningNode
 from infsim.errors import ConservationError
 from infsim.results.recorder import RunRecord, Status
-
-JOULES_PER_KWH = 3.6e6
 
 
 def simulate(
@@ -60,7 +58,6 @@ class Simulation:
     ) -> None:
         self.engine = Engine(experiment)
         self.desk = self.engine.desk = Dispatcher(self.engine, progress)
-        self._over = False
 
     def run(self) -> RunRecord:
         """Run to the end and return the record."""
@@ -73,25 +70,13 @@ class Simulation:
 
     def _loop(self) -> None:
         engine, desk = self.engine, self.desk
-        settings = engine.settings
         desk.failures.start()
         desk.start_snapshots()
-        if settings.horizon_s is not None:
-            engine.clock.at(settings.horizon_s, self._stop, None, LIMIT)
-        draining = False
-        moment, open_requests = engine.moment, desk.open
-        while not self._over:
-            if desk.exhausted:
-                if not open_requests:
-                    return
-                if not draining:
-                    draining = True
-                    engine.clock.at(engine.clock.now + settings.drain_s, self._stop, None, LIMIT)
-            if not moment():
-                return
-
-    def _stop(self, _: Call) -> None:
-        self._over = True
+        if engine.settings.horizon_s is not None:
+            desk.stop_at(engine.settings.horizon_s)
+        moment, boundaries = engine.clock.moment, engine.boundaries
+        while moment():
+            boundaries()
 
     # --- the end -------------------------------------------------------------------------------
 
@@ -131,14 +116,12 @@ class Simulation:
         spec, engine = node.spec, self.engine
         site = engine.experiment.cluster.sites[spec.site]
         up_s = now - node.down_s
-        idle_w = spec.count * site.pue * spec.device.idle_w
-        extra_w = spec.count * site.pue * spec.device.active_w - idle_w
-        energy_j = idle_w * up_s + extra_w * node.busy_s
+        power = PowerDraw.of(spec, site)
         if site.carbon.is_constant:
-            carbon_g = energy_j * site.carbon.at(0.0) / JOULES_PER_KWH
+            intensity = site.carbon.at(0.0)
+            carbon_g = power.carbon_g(up_s * intensity, node.busy_s * intensity)
         else:
-            weighted = idle_w * node.up_carbon + extra_w * node.busy_carbon
-            carbon_g = weighted / JOULES_PER_KWH
+            carbon_g = power.carbon_g(node.up_carbon, node.busy_carbon)
         engine.recorder.node(
             node=node.index,
             name=spec.name,
@@ -146,7 +129,7 @@ class Simulation:
             busy_s=node.busy_s,
             down_s=node.down_s,
             loading_s=node.loading_s,
-            energy_j=energy_j,
+            energy_j=power.energy_j(up_s, node.busy_s),
             carbon_g=carbon_g,
             peak_kv_bytes=node.memory.peak,
             weight_bytes=engine.weights[node.index],
