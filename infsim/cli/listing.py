@@ -117,10 +117,18 @@ def _devices() -> tuple[Row, Iterable[Row]]:
 
 
 def _traces() -> tuple[Row, Iterable[Row]]:
-    from infsim.paths import data_names
+    from infsim.paths import data_file, data_names
     from infsim.scenario.schema.workload import TRACE_SUFFIXES
+    from infsim.workload.profile import load_profile
 
-    return ("name",), ((name,) for name in data_names("traces", TRACE_SUFFIXES))
+    def rows() -> Iterable[Row]:
+        for name in data_names("traces", TRACE_SUFFIXES):
+            path = data_file("traces", name, TRACE_SUFFIXES)
+            is_profile = path.suffix == ".yaml"
+            about = f"like: {load_profile(path).source['trace']}" if is_profile else path.name
+            yield name, about
+
+    return ("name", "about"), rows()
 
 
 def _accuracy() -> tuple[Row, Iterable[Row]]:

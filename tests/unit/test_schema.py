@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import infsim
+from infsim.engine.experiment import Settings
 from infsim.errors import InputError
 from infsim.paths import data_folder
+from infsim.scenario.build.experiment import build_settings
 from infsim.scenario.json_schema import MODELINE, json_schema, json_schema_text
 from infsim.scenario.load import load
+from infsim.scenario.schema.workload import TraceFormat
+from infsim.workload.readers.trace import FORMATS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SHIPPED = sorted(data_folder("scenarios").glob("*.yaml"))
@@ -286,6 +290,16 @@ def test_later_overrides_win_and_the_scenario_stays_as_it_is() -> None:
     assert load(scenario, set=["seed=1", "seed=2"]).spec.seed == 2
     assert load(scenario, set=["seed=1"], seed=3, replications=4).spec.seed == 3
     assert scenario.spec.seed == 0
+
+
+def test_all_trace_formats_can_be_named() -> None:
+    assert set(get_args(TraceFormat)) == {"auto", "profile", *FORMATS}
+
+
+def test_engine_settings_are_those_of_the_engine() -> None:
+    """Defaults of the language and of the engine cannot drift apart."""
+    scenario = load(small())
+    assert build_settings(scenario.alternatives()[0]) == Settings()
 
 
 # --- JSON Schema ----------------------------------------------------------------------------

@@ -21,9 +21,12 @@ from infsim.scenario.schema.base import (
     told_by,
 )
 
-TRACE_SUFFIXES = (".yaml", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz")
+TRACE_SUFFIXES = (".yaml", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".json", ".parquet")
 
 TraceName = Annotated[str, file_in("traces", *TRACE_SUFFIXES), StringConstraints(min_length=1)]
+
+
+TraceFormat = Literal["auto", "azure", "burstgpt", "csv", "mooncake", "parquet", "profile", "vllm"]
 
 
 class TraceFile(Part):
@@ -31,12 +34,12 @@ class TraceFile(Part):
 
     file: TraceName
     """A file relative to the scenario, or the bare name of a trace that infsim ships."""
-    format: Literal["auto", "azure", "mooncake", "csv", "profile"] = "auto"
-    """Format of the file; by default it is found from the first line."""
+    format: TraceFormat = "auto"
+    """Format of the file; by default it is found from its beginning."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """For plain CSV: what the file calls our columns, `{input_tokens: prompt_len}`."""
+    """For plain CSV and Parquet: what the file calls our columns, `{input_tokens: prompt_len}`."""
     time_unit: PositiveTime = 1.0
-    """For plain CSV: what 1 in the column of arrivals means."""
+    """For plain CSV and Parquet: what 1 in the column of arrivals means."""
 
 
 TraceEntry = Annotated[
