@@ -9,7 +9,7 @@ Build an experiment anew for each run: policies may remember things.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf
 
@@ -67,8 +67,8 @@ class Shape:
     transfer: str = "push"
     sharing: str = "fifo"
     prefix_cache: bool = False
-    router: str = "any"  # or "tokens"
-    batching: str = "chunked"  # or "prompts-first", "patient"
+    router: str = "any"  # or "tokens", "path"
+    batching: str = "chunked"  # or "limited", "prompts-first", "patient"
     delivery: str = "first"  # or "wander"
     recovery: str = "restart"  # or "replay", "in-turn"
 
@@ -96,8 +96,8 @@ def shapes(draw: st.DrawFn, /, **fixed: object) -> Shape:
         "transfer": st.sampled_from(["push", "relay"]),
         "sharing": st.sampled_from(["fifo", "max-min"]),
         "prefix_cache": boolean,
-        "router": st.sampled_from(["any", "tokens"]),
-        "batching": st.sampled_from(["chunked", "prompts-first", "patient"]),
+        "router": st.sampled_from(["any", "tokens", "path"]),
+        "batching": st.sampled_from(["chunked", "limited", "prompts-first", "patient"]),
         "delivery": st.sampled_from(["first", "wander"]),
         "recovery": st.sampled_from(["restart", "replay", "in-turn"]),
     }
@@ -352,15 +352,23 @@ def _horizon(shape: Shape, rng: np.random.Generator, scale: float) -> float | No
 
 
 def _router(shape: Shape) -> Router:
-    return policies.AnyReplica() if shape.router == "any" else policies.FewestTokens()
+    routers: dict[str, Callable[[], Router]] = {
+        "any": policies.AnyReplica,
+        "tokens": policies.FewestTokens,
+        "path": policies.RandomPath,
+    }
+    return routers[shape.router]()
 
 
 def _batching(shape: Shape, scale: float) -> Batching:
-    if shape.batching == "chunked":
-        return policies.Chunked()
-    if shape.batching == "prompts-first":
-        return policies.PromptsFirst()
-    return policies.Patient(wait_s=0.0731 * scale)
+    if shape.batching == "patient":
+        return policies.Patient(wait_s=0.0731 * scale)
+    plain: dict[str, Callable[[], Batching]] = {
+        "chunked": policies.Chunked,
+        "limited": policies.Limited,
+        "prompts-first": policies.PromptsFirst,
+    }
+    return plain[shape.batching]()
 
 
 def _delivery(shape: Shape) -> Delivery:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from infsim.policy.interface import (
     Accept,
@@ -16,6 +16,7 @@ from infsim.policy.interface import (
     Forward,
     Iteration,
     Loss,
+    MeshView,
     PromptView,
     Recovery,
     ReplicaView,
@@ -48,6 +49,24 @@ class FewestTokens(Router):
         )
 
 
+class RandomPath(Router):
+    """In a mesh, some walk through the hosts, the whole path at once; else the nearest replica."""
+
+    def route(self, request: Request, view: RoutingView) -> ReplicaView:
+        return min(view.replicas, key=lambda replica: replica.delay_s)
+
+    def path(self, request: Request, view: MeshView) -> Sequence[ReplicaView]:
+        path: list[ReplicaView] = []
+        position = 0
+        while position < view.operators:
+            hosts = [host for host in view.hosts if host.start <= position < host.end]
+            last = path[-1].index if path else None
+            hosts.sort(key=lambda host: view.delay_s(last, host.index))
+            path.append(hosts[int(view.uniform() ** 2 * len(hosts))])
+            position = path[-1].end
+        return path
+
+
 @dataclass
 class Chunked(Batching):
     """Decodes first, then chunks of prompts, in order, under a budget of tokens."""
@@ -72,6 +91,17 @@ class Chunked(Batching):
             chunks.append((prompt, tokens))
             budget -= tokens
         return Iteration(chunks=chunks)
+
+
+@dataclass
+class Limited(Chunked):
+    """The same, but a few sequences decode at a time."""
+
+    decode_limit: int = 2
+    steady = False
+
+    def plan(self, view: BatchView) -> Iteration:
+        return replace(super().plan(view), decode_limit=self.decode_limit)
 
 
 @dataclass
@@ -130,7 +160,8 @@ class Wander(Delivery):
 
     def decide(self, request: Request, view: DeliveryView) -> Serve | Forward:
         chosen = view.deployments[request.request_id % len(view.deployments)]
-        if chosen.up and view.here != chosen.node and view.uniform() < 0.5:
+        near = view.delay_s(chosen.node) < 0.04
+        if chosen.up and near and view.here != chosen.node and view.uniform() < 0.5:
             return Forward(chosen.node)
         return Serve(min(view.deployments, key=lambda d: (not d.up, d.queue_s + d.service_s)).index)
 
