@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infsim.results.digests import digest_columns
-from infsim.results.recorder import INCIDENT_KINDS, STATUS_NAMES, RunRecord
+from infsim.results.recorder import INCIDENT_KINDS, STATUS_NAMES, RunRecord, Status
 from infsim.results.tables import Column, Table
 
 if TYPE_CHECKING:
@@ -54,6 +54,11 @@ class Run:
         if not any(price is not None for price in prices):
             return None
         return np.asarray([np.nan if price is None else price for price in prices])
+
+    @property
+    def unfinished(self) -> int:
+        """Number of requests that had not ended at the end of the run."""
+        return int((self.record.requests["status"] == Status.UNFINISHED).sum())
 
     @property
     def single_stage(self) -> bool:

@@ -99,6 +99,7 @@ class Observations:
         self.objectives = objectives or Objectives()
         self.alternatives = tuple(dict.fromkeys(run.alternative for run in runs))
         self._runs = {name: _counted(name, runs) for name in self.alternatives}
+        self.warmups_unsure = 0  # runs too short to tell where their warm-up ends
         self.warmups_s = self._find_warmups(warmup)
         self.values: dict[str, dict[int, dict[str, float]]] = {
             name: {r: self._measure(run) for r, run in found.items()}
@@ -149,9 +150,15 @@ class Observations:
         found: dict[int, float] = {}
         for runs in self._runs.values():
             for replication, run in runs.items():
-                end_s = warmup_end_s(run.record)[0] if warmup == "auto" else float(warmup)
+                end_s = self._warmup(run) if warmup == "auto" else float(warmup)
                 found[replication] = max(end_s, found.get(replication, 0.0))
         return found
+
+    def _warmup(self, run: Run) -> float:
+        end_s, cut = warmup_end_s(run.record)
+        if not cut.reliable:
+            self.warmups_unsure += 1
+        return end_s
 
     def _measure(self, run: Run) -> dict[str, float]:
         return measure(

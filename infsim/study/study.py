@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -147,6 +149,15 @@ class Study:
             planned = len(self.setup.alternatives) * self.setup.replications
             whole = sum(not run.record.interrupted for run in self.runs)
             found.append(f"Interrupted: {whole} of {planned} runs have ended.")
+        if unsure := self.observations.warmups_unsure:
+            found.append(f"Too short to tell where the warm-up ends (MSER-5): {unsure} runs.")
+        unfinished = {
+            name: sum(run.unfinished for run in self.runs if run.alternative == name)
+            for name in self.alternatives
+        }
+        if any(unfinished.values()):
+            counts = ", ".join(f"{name} {count:,}" for name, count in unfinished.items())
+            found.append(f"Unfinished at the end, and in no E2E latency: {counts} requests.")
         costs = [run.details["costs"] for run in self.runs if "costs" in run.details]
         if not all(cost["calibrated"] for cost in costs):
             found.append("Uncalibrated: iteration times come from a model, not from measurements.")
@@ -197,7 +208,17 @@ class Study:
         return figures(self)
 
     def text(self, width: int | None = None, color: bool = False) -> str:
-        """Return the comparison for a terminal."""
+        """Return the comparison for a terminal.
+
+        Parameters
+        ----------
+        width : int, optional
+            By default that of the terminal if stdout is one, else as wide as needed.
+        color : bool
+            Whether to use colours and other escape sequences.
+        """
+        if width is None and sys.stdout.isatty():
+            width = shutil.get_terminal_size().columns
         head = [self.setup.name]
         head += [self.setup.question] if self.setup.question else []
         tables = [table.text(width, color) for table in self.comparison]

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from infsim.results.metrics import METRICS, Objectives
-from infsim.results.recorder import RunRecord
+from infsim.results.recorder import RunRecord, Status
 from infsim.results.runs import Run
 from infsim.study.comparison import Observations
 from infsim.study.report import change
@@ -151,3 +151,28 @@ def test_many_alternatives_go_into_several_tables() -> None:
         [c.title for c in table.columns if c.title not in (" ", "change")] for table in tables
     ] == [["a", "b", "c", "d"], ["a", "e"]]
     assert [bool(table.notes) for table in tables] == [False, True]
+
+
+def test_what_spoils_the_numbers_is_told() -> None:
+    late = {"status": Status.UNFINISHED, "end_s": math.nan}
+    runs = [
+        Run("a", 0, record([{}, late]), {"costs": {"calibrated": True, "extrapolated": 0}}),
+        Run("b", 0, record([{}]), {"costs": {"calibrated": False, "extrapolated": 12}}),
+    ]
+    notes = study(runs, warmup="auto").notes
+    assert notes == (
+        "Too short to tell where the warm-up ends (MSER-5): 2 runs.",
+        "Unfinished at the end, and in no E2E latency: a 1, b 0 requests.",
+        "Uncalibrated: iteration times come from a model, not from measurements.",
+        "12 iteration times were extrapolated.",
+    )
+    assert study([Run("a", 0, queue(200))]).notes == ()
+
+
+def test_the_text_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = study(runs(1, a=1.0, b=0.9, c=0.8, d=0.7))
+    assert max(map(len, result.text().splitlines())) > 90
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, "\n".join(t.text(80) for t in result.comparison).splitlines())) <= 80
+    assert result.text().splitlines()[2:] == result.text(80).splitlines()[2:]
