@@ -1,0 +1,172 @@
+"""The workload that a scenario describes."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from infsim.paths import data_file
+from infsim.scenario.build.blame import blame
+from infsim.scenario.build.lengths import build_lengths
+from infsim.scenario.scenario import Alternative
+from infsim.scenario.schema import workload as schema
+from infsim.workload import arrivals
+from infsim.workload.lengths import Lengths
+from infsim.workload.profile import load_profile
+from infsim.workload.readers.text import first_line
+from infsim.workload.readers.trace import guess_format, open_trace
+from infsim.workload.requests import Workload
+from infsim.workload.sessions import Sessions
+from infsim.workload.synthetic import Synthetic
+from infsim.workload.transform import AssignClients, AssignSamples, Cut, Limit, Rescale
+
+
+class _Source(NamedTuple):
+    """Requests as they come, and what is known about them beforehand."""
+
+    workload: Workload
+    has_clients: bool = False
+    rate_per_s: float | None = None
+
+
+def build_workload(
+    alternative: Alternative,
+    clients: Sequence[str],
+    weights: Sequence[float],
+    samples: int | None = None,
+) -> Workload:
+    """Build the workload: its source, cut, stretched, limited, and spread over the clients.
+
+    Parameters
+    ----------
+    alternative : Alternative
+    clients : sequence of str
+        Names of the clients, for traces that name them.
+    weights : sequence of float
+        Share of each client, for traces that do not.
+    samples : int, optional
+        Rows of the accuracy table: each request asks one of them.
+
+    Raises
+    ------
+    InputError
+        With the place in the scenario, for files that are absent or of an unknown format.
+    """
+    part = alternative.spec.workload
+    if part.trace is None:
+        source = _synthetic(alternative)
+    else:
+        with blame(alternative, "workload", "trace"):
+            source = _trace(as_file(part.trace), part, clients)
+    with blame(alternative, "workload"):
+        workload = _shaped(source, part)
+        if len(clients) > 1 and not source.has_clients:
+            workload = AssignClients(workload, weights)
+        return workload if samples is None else AssignSamples(workload, samples)
+
+
+def _shaped(source: _Source, part: schema.WorkloadPart) -> Workload:
+    """Apply start, requests, rate and duration, in this order."""
+    workload = source.workload
+    if part.start:
+        workload = Cut(workload, part.start)
+    if part.requests is not None:
+        workload = Limit(workload, requests=part.requests)
+    if part.rate is not None and source.rate_per_s is not None:
+        workload = Rescale(workload, time_factor=source.rate_per_s / part.rate)
+    elif part.rate is not None:
+        workload = Rescale(workload, rate_per_s=part.rate)
+    if part.duration is not None:
+        workload = Limit(workload, duration_s=part.duration)
+    return workload
+
+
+# --- traces ---------------------------------------------------------------------------------
+
+
+def as_file(entry: str | schema.TraceFile) -> schema.TraceFile:
+    """Return the long form of the entry of a trace."""
+    # a name was checked when the scenario was read, relative to its folder
+    return schema.TraceFile.model_construct(file=entry) if isinstance(entry, str) else entry
+
+
+def open_entry(entry: schema.TraceFile, clients: Sequence[str] = ()) -> Workload:
+    """Open a trace that is a file of requests, not a profile."""
+    return open_trace(
+        trace_path(entry),
+        entry.format,
+        columns=entry.columns or None,
+        time_unit_s=entry.time_unit,
+        clients=clients,
+    )
+
+
+def trace_path(entry: schema.TraceFile) -> Path:
+    """Return the file of a trace: the user's own, or one that infsim ships."""
+    path = Path(entry.file)
+    return path if path.is_absolute() else data_file("traces", entry.file, schema.TRACE_SUFFIXES)
+
+
+def _trace(entry: schema.TraceFile, part: schema.WorkloadPart, clients: Sequence[str]) -> _Source:
+    path = trace_path(entry)
+    if entry.format == "profile" or (entry.format == "auto" and path.suffix == ".yaml"):
+        profile = load_profile(path)
+        limited = part.requests is not None or part.duration is not None
+        # as long as is asked for, else once
+        workload = profile.workload(cycles=None if limited else 1)
+        return _Source(workload, rate_per_s=sum(profile.counts) / profile.duration_s)
+    has_clients = entry.columns.get("client", "client") in _columns(path, entry)
+    return _Source(open_entry(entry, clients if has_clients else ()), has_clients)
+
+
+def _columns(path: Path, entry: schema.TraceFile) -> Sequence[str]:
+    """Return the columns of a table; none for formats that have no columns of ours."""
+    name = guess_format(path) if entry.format == "auto" else entry.format
+    if name == "csv":
+        return next(csv.reader([first_line(path)]))
+    if name == "parquet":
+        from pyarrow.parquet import read_schema
+
+        names: list[str] = read_schema(path).names
+        return names
+    return ()
+
+
+# --- synthetic ------------------------------------------------------------------------------
+
+
+def _synthetic(alternative: Alternative) -> _Source:
+    part = alternative.spec.workload
+    assert part.arrivals is not None  # the schema wants a trace or arrivals
+    with blame(alternative, "workload", "arrivals"):
+        times = _arrivals(part.arrivals)
+    with blame(alternative, "workload", "lengths"):
+        sizes = build_lengths(part.lengths)
+    if part.sessions is None:
+        return _Source(Synthetic(times, sizes))
+    with blame(alternative, "workload", "sessions"):
+        return _Source(_sessions(part.sessions, times, sizes))
+
+
+def _sessions(part: schema.Sessions, times: arrivals.Arrivals, sizes: Lengths) -> Sessions:
+    return Sessions(
+        times,
+        sizes,
+        turns=part.turns,
+        think_s=part.think_time,
+        answer_s_per_token=part.answer_time,
+        system_tokens=part.system_tokens,
+        max_context=part.max_context,
+        prefix_block_tokens=part.prefix_block_tokens,
+    )
+
+
+def _arrivals(part: schema.Arrivals) -> arrivals.Arrivals:
+    if part.process == "poisson":
+        return arrivals.Poisson(part.rate)
+    if part.process == "deterministic":
+        return arrivals.Deterministic(part.rate)
+    assert part.cv is not None  # the schema wants it for gamma
+    return arrivals.Gamma(part.rate, part.cv)
