@@ -118,6 +118,7 @@ class BatchSight:
     prefilling: Sequence[Prompt] = ()
     decoding: int = 0
     running: int = 0
+    stages: int = 1
     now: float = 0.0
     free_tokens: int = 10**9
 

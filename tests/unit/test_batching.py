@@ -49,7 +49,7 @@ class TestContinuous:
         self, waiting: list[int], started: list[int], decoding: int, budget: int, free: int
     ) -> None:
         view = BatchSight(
-            prompts(waiting), prompts(started), decoding, decoding + len(started), 0.0, free
+            prompts(waiting), prompts(started), decoding, decoding + len(started), free_tokens=free
         )
         policy = Continuous(budget, max_sequences=12)
         iteration = policy.plan(view)
@@ -67,7 +67,18 @@ class TestContinuous:
             assert blocked in view.waiting
             assert view.running + len(admitted) >= 12 or not view.fits(admitted, blocked)
 
-    @pytest.mark.parametrize("name", ["token_budget", "max_sequences"])
+    @pytest.mark.parametrize(
+        ("micro_batches", "running", "limit"), [(None, 9, 3), (None, 10, 4), (5, 10, 2), (1, 7, 7)]
+    )
+    def test_pipelines_run_several_batches(
+        self, micro_batches: int | None, running: int, limit: int
+    ) -> None:
+        view = BatchSight(waiting=prompts([90]), decoding=7, running=running, stages=3)
+        iteration = Continuous(64, micro_batches=micro_batches).plan(view)
+        assert iteration.decode_limit == limit
+        assert tokens(iteration) == [64 - limit]
+
+    @pytest.mark.parametrize("name", ["token_budget", "max_sequences", "micro_batches"])
     def test_bad_parameters(self, name: str) -> None:
         with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
             Continuous(**{name: 0})
@@ -102,6 +113,9 @@ class TestStatic:
     def test_a_batch_that_does_not_fit_is_smaller(self) -> None:
         view = BatchSight(waiting=prompts([5, 7, 9]), free_tokens=12)
         assert tokens(self.policy.plan(view)) == [5, 7]
+
+    def test_after_a_preemption_nothing_waits(self) -> None:
+        assert self.policy.plan(BatchSight()) == Iteration()
 
     def test_bad_parameters(self) -> None:
         with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):

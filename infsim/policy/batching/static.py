@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import ClassVar
 
 from infsim.policy.interface import Batching, BatchView, Iteration, PromptView
@@ -41,7 +42,7 @@ class Static(Batching):
             raise ValueError(f"max_wait_s must not be negative, got {self.max_wait_s}")
 
     def plan(self, view: BatchView) -> Iteration:
-        if view.running:
+        if view.running or not view.waiting:
             if not view.prefilling:
                 return Iteration()
             unfinished = [(prompt, prompt.remaining_tokens) for prompt in view.prefilling]
@@ -54,7 +55,7 @@ class Static(Batching):
 
     def _batch(self, view: BatchView) -> list[PromptView]:
         batch: list[PromptView] = []
-        for prompt in view.waiting[: self.batch_size]:
+        for prompt in islice(view.waiting, self.batch_size):
             if not view.fits(batch, prompt):
                 break
             batch.append(prompt)
