@@ -136,6 +136,33 @@ class Quantiles(Marginal):
 
 
 @dataclass(frozen=True)
+class Discrete(Marginal):
+    """A table of lengths and how often each comes.
+
+    Attributes
+    ----------
+    values : sequence of int
+        Increasing lengths.
+    weights : sequence of float
+        They need not add up to 1.
+    """
+
+    values: Sequence[int]
+    weights: Sequence[float]
+
+    def __post_init__(self) -> None:
+        if not self.values or len(self.values) != len(self.weights):
+            raise InputError(f"{len(self.values)} lengths with {len(self.weights)} weights")
+        if not (np.diff(self.values) > 0).all():
+            raise InputError("lengths of a table must increase", key="values")
+        _check_range(self.values[0], self.values[-1])
+        _check_weights(self.weights)
+
+    def quantile(self, u: Floats) -> Floats:
+        return np.asarray(self.values, dtype=np.float64)[_rows(self.weights, u)]
+
+
+@dataclass(frozen=True)
 class Independent:
     """Prompt and output lengths that do not depend on each other.
 
@@ -185,20 +212,17 @@ class Pairs:
             raise InputError("the columns of the table of lengths are not equally long")
         for column in (self.input_tokens, self.output_tokens):
             _check_range(float(np.min(column)), float(np.max(column)))
-        if self.weights is not None and (np.min(self.weights) < 0 or not np.sum(self.weights) > 0):
-            raise InputError("weights must be 0 or more, and not all 0", key="weights")
+        if self.weights is not None:
+            _check_weights(self.weights)
 
     def sampler(self, streams: Streams) -> Sampler:
         generator = streams.stream("workload", "lengths")
         inputs = np.asarray(self.input_tokens, dtype=np.int64)
         outputs = np.asarray(self.output_tokens, dtype=np.int64)
-        weights = np.ones(len(inputs)) if self.weights is None else np.asarray(self.weights)
-        shares = np.cumsum(weights) / weights.sum()
-        last = int(np.flatnonzero(weights)[-1])
+        weights = np.ones(len(inputs)) if self.weights is None else self.weights
 
         def sample(arrival_s: Floats) -> tuple[Tokens, Tokens]:
-            drawn = generator.random(len(arrival_s))
-            rows = np.minimum(np.searchsorted(shares, drawn, side="right"), last)
+            rows = _rows(weights, generator.random(len(arrival_s)))
             return inputs[rows], outputs[rows]
 
         return sample
@@ -207,3 +231,17 @@ class Pairs:
 def _check_range(low: float, high: float) -> None:
     if not (low >= 1 and high >= low):
         raise InputError(f"lengths from {low:g} to {high:g} tokens, must be 1 or more")
+
+
+def _check_weights(weights: Sequence[float] | Floats) -> None:
+    if not np.min(weights) >= 0 or not 0 < np.sum(weights) < math.inf:
+        raise InputError("weights must be 0 or more, and not all 0", key="weights")
+
+
+def _rows(weights: Sequence[float] | Floats, u: Floats) -> NDArray[np.int64]:
+    """Return the row of a table with these weights for each probability: int64 (n,)."""
+    shares = np.cumsum(weights)
+    # rounding must not lead beyond the last row that has a weight
+    last = int(np.flatnonzero(weights)[-1])
+    rows: NDArray[np.int64] = np.searchsorted(shares, u * shares[-1], side="right")
+    return np.minimum(rows, last)

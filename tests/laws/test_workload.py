@@ -18,6 +18,7 @@ from infsim.workload.blocks import block, concatenate, read_all, resize, take, w
 from infsim.workload.cascade import Cascade
 from infsim.workload.lengths import (
     Constant,
+    Discrete,
     Independent,
     Lengths,
     Lognormal,
@@ -89,6 +90,7 @@ LENGTHS: dict[str, Lengths] = {
     "uniform": Independent(Uniform(1, 9), Uniform(5, 5)),
     "lognormal": Independent(Lognormal(200, 1.5, low=3, high=900), Lognormal(50, 0.3)),
     "quantiles": Independent(Quantiles([0, 0.2, 1], [1, 5, 80]), Quantiles([0, 1], [2, 2])),
+    "discrete": Independent(Discrete([1, 7, 30], [2, 0, 1]), Constant(3)),
     "pairs": Pairs([1, 10, 100], [3, 2, 1], [0.5, 0, 2]),
     "grid": RankGrid(
         Quantiles([0, 1], [1, 1000]),
@@ -322,6 +324,8 @@ def test_resizing_keeps_everything(requests: Requests, first: int, second: int) 
         lambda w: Quantiles([0, 1], [5, 1]),
         lambda w: Quantiles([0, 0.5], [1, 5]),
         lambda w: Pairs([], []),
+        lambda w: Discrete([2, 1], [1, 1]),
+        lambda w: Discrete([1, 2], [0, 0]),
         lambda w: Pairs([1, 2], [1]),
         lambda w: Sessions(Poisson(1), LENGTHS["pairs"], turns=0.5),
     ],
