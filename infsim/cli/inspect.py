@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from infsim.cli.main import app
+from infsim.cli.main import command
 from infsim.cli.run import ScenarioArgument, SeedOption, SetOption
 
 
-@app.command("validate")
+@command("validate")
 def validate(
     scenario: ScenarioArgument,
     set_: SetOption = None,
@@ -34,7 +34,7 @@ def validate(
     print(f"{scenario}: valid; alternatives: {counts[0]}, replications: {counts[1]}")
 
 
-@app.command("schema")
+@command("schema")
 def schema() -> None:
     """Print the JSON Schema of scenarios."""
     from infsim.scenario.json_schema import json_schema_text
@@ -42,7 +42,7 @@ def schema() -> None:
     sys.stdout.write(json_schema_text())
 
 
-@app.command("timeline")
+@command("timeline")
 def timeline(
     folder: Annotated[Path, typer.Argument(help="A folder that `run` wrote.")],
     alternative: Annotated[str | None, typer.Option(help="By default the first.")] = None,

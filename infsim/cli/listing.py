@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from infsim.cli.main import app
+from infsim.cli.main import command
 
 Row = tuple[str, ...]
 
@@ -25,7 +25,7 @@ class What(StrEnum):
     scenarios = "scenarios"
 
 
-@app.command("list")
+@command("list")
 def list_(
     what: Annotated[What, typer.Argument(help="What to list.")],
     json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,

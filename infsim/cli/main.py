@@ -8,14 +8,18 @@ that ``infsim --help`` is quick.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
+from typing import Any, TypeVar
 
 import typer
 
 from infsim.errors import InfsimError, InputError, did_you_mean
 
 INTERRUPTED = 130
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 app = typer.Typer(
     name="infsim",
@@ -43,9 +47,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except InfsimError as error:
         _report(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+
+
+def command(name: str) -> Callable[[Function], Function]:
+    """Return a decorator that makes a function a command, which Ctrl-C ends with 130."""
+
+    def decorate(function: Function) -> Function:
+        @wraps(function)
+        def interruptible(*arguments: Any, **options: Any) -> Any:
+            try:
+                return function(*arguments, **options)
+            except KeyboardInterrupt:
+                print("interrupted", file=sys.stderr)
+                raise typer.Exit(INTERRUPTED) from None
+
+        app.command(name)(interruptible)
+        return function
+
+    return decorate
 
 
 def _with_command(arguments: list[str]) -> list[str]:

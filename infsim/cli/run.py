@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infsim.cli.main import INTERRUPTED, app
+from infsim.cli.main import INTERRUPTED, command
 
 ScenarioArgument = Annotated[
     str, typer.Argument(help="YAML file, or the bare name of a scenario that infsim ships.")
@@ -38,7 +38,7 @@ class EngineChoice(StrEnum):
     reference = "reference"
 
 
-@app.command("run")
+@command("run")
 def run(
     scenario: ScenarioArgument,
     set_: SetOption = None,
@@ -76,7 +76,7 @@ def run(
         raise typer.Exit(INTERRUPTED)
 
 
-@app.command("rerun")
+@command("rerun")
 def rerun(
     folder: Annotated[Path, typer.Argument(help="A folder that `run` wrote.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the new results.")] = None,

@@ -250,6 +250,17 @@ def test_ctrl_c_keeps_what_there_is_and_ends_with_130(
     assert json.loads(Path("r/manifest.json").read_text())["interrupted"] is True
 
 
+def test_ctrl_c_elsewhere_ends_with_130_too(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(scenario: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("infsim.scenario.build.check", interrupted)
+    assert infsim("validate", file) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_all_problems_of_a_scenario_are_told(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
