@@ -31,7 +31,7 @@ class Requests:
     prefix_offsets : int64 (n + 1,) or None
         Request ``i`` has the prefix hashes ``prefix_hashes[offsets[i]:offsets[i+1]]``.
     prefix_hashes : int64 (m,) or None
-        Chained hashes of the prompt's leading blocks; equal hashes mean equal prefixes.
+        Chained hashes of the prompt's leading whole blocks; equal hashes mean equal prefixes.
     prefix_block_tokens : int
         Tokens of one hashed block.
     """
