@@ -241,10 +241,10 @@ def spans(*pieces: tuple[int, int, int]) -> tuple[Stage, ...]:
     return tuple(Stage(n, tuple(range(start, end))) for n, start, end in pieces)
 
 
-def outages(index: int) -> Availability:
+def outages(index: int, mean_s: float = 1.75) -> Availability:
     """Return the outages of a node that is down now and then, and always comes back."""
     draw = rng("outages", index)
-    edges = np.cumsum(draw.uniform(0.6, 2.9, 8))
+    edges = np.cumsum(draw.uniform(0.35 * mean_s, 1.65 * mean_s, 8))
     return TraceAvailability(tuple(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)))
 
 
@@ -289,10 +289,10 @@ def stale() -> Experiment:
 def tiers(*, volatile: bool = False) -> Experiment:
     """Two devices with a client each, an edge node and a cloud, with better and better models."""
     held = ("small", "small", "middle", "large")
-    nodes = [node(i, availability=outages(i) if volatile else None) for i in range(len(held))]
+    nodes = [node(i, availability=outages(i, 0.1) if volatile else None) for i in range(4)]
     clients = [Client(f"user-{i}", site=nodes[i].site, node=nodes[i].name) for i in range(2)]
     place = cluster(nodes, clients)
-    table = requests(60, 0.021, samples=SAMPLES)
+    table = requests(60, 0.012, samples=SAMPLES)
     accuracy = accuracy_table({"small": 0.5, "middle": 0.7, "large": 0.9})
     return Experiment(
         cluster=place,
@@ -308,7 +308,7 @@ def tiers(*, volatile: bool = False) -> Experiment:
         delivery=ForwardOrServe(error_cost_s=1.7, offload_cost_s=0.013),
         recovery=Restart(),
         streams=Streams(SEED),
-        settings=Settings(detection_s=0.37, request_bytes=3000),
+        settings=Settings(detection_s=0.037, request_bytes=3000),
         accuracy=accuracy,
         accuracy_validation=accuracy.validation,
     )
