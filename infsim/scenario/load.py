@@ -9,7 +9,8 @@ from typing import Any
 from infsim.errors import InputError, Where
 from infsim.paths import data_file
 from infsim.scenario.document import Document
-from infsim.scenario.scenario import Scenario, override
+from infsim.scenario.override import override
+from infsim.scenario.scenario import Scenario
 from infsim.scenario.yaml import parse
 
 SUFFIXES = (".yaml", ".yml")

@@ -136,7 +136,9 @@ VALID = [
     small(deployments=[{"format": "w8a8"}, {"name": "big", "nodes": ["gpu-0"]}]),
     small(deployments=[{"nodes": {"regions": ["local"]}}]),
     small(compare={"routing": ["random", {"name": "power-of-two", "d": 3}]}),
-    small(compare={"workload.arrivals.rate": ["1 /s", "100 /min"], "routing": ["random"]}),
+    small(compare={"workload.arrivals.rate": ["1 /s", "0.1 /s"], "routing": ["random"]}),
+    small(compare={"engine.horizon": ["0.5 min", "90 s"], "cross": False, "seed": [1, 2]}),
+    small(compare={"slo": [{"ttft": "0.5 min"}, {"ttft": "1 s", "tpot": "50 ms"}]}),
     small(compare={"list": [{"name": "a"}, {"name": "b", "seed": 3, "routing": "random"}]}),
     small(slo={"ttft": "2 s"}, engine={"warmup": "auto", "sharing": "max-min"}, seed=7),
     small(
@@ -196,6 +198,11 @@ def test_files_become_absolute(tmp_path: Path) -> None:
     assert data["workload"]["trace"] == str(tmp_path / "my.csv")
     assert data["compare"]["routing"] == [f"{tmp_path}/mine.py:A", "random"]
     assert data["compare"]["workload.trace"] == [str(tmp_path / "my.csv")]
+    # and do not change the names of alternatives
+    assert [a.name for a in load(data).alternatives()] == [
+        "A, trace=my.csv",
+        "random, trace=my.csv",
+    ]
 
 
 # --- comparisons ----------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from infsim.cost.accuracy import AccuracyTable, load_accuracy_table
 from infsim.errors import InputError, did_you_mean
 from infsim.model.deployment import Deployment
 from infsim.paths import data_folder
+from infsim.scenario.alternatives import Alternative
 from infsim.scenario.build.blame import blame
-from infsim.scenario.scenario import Alternative
 
 FOLDER = "calibration/accuracy"
 """Where infsim keeps the tables that it ships."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from infsim.errors import InputError
-from infsim.scenario.scenario import Alternative
+from infsim.scenario.alternatives import Alternative
 
 
 @contextmanager

@@ -10,11 +10,11 @@ from infsim.cluster.carbon import CarbonIntensity
 from infsim.cluster.cluster import Cluster
 from infsim.cluster.node import Client, Node, Site
 from infsim.rng import Streams
+from infsim.scenario.alternatives import Alternative
 from infsim.scenario.build.blame import blame
 from infsim.scenario.build.device import build_availability, build_device
 from infsim.scenario.build.network import build_network
 from infsim.scenario.build.roster import ONLY_REGION, Roster, known_region
-from infsim.scenario.scenario import Alternative
 from infsim.scenario.schema.cluster import CarbonFile, ClientGroup, Electricity, NodeGroup
 
 
@@ -98,9 +98,7 @@ def _nodes(alternative: Alternative, index: int, group: NodeGroup, members: Rost
     ]
 
 
-def _clients(
-    alternative: Alternative, nodes: list[Node], members: Roster
-) -> tuple[Client, ...]:
+def _clients(alternative: Alternative, nodes: list[Node], members: Roster) -> tuple[Client, ...]:
     groups = alternative.spec.cluster.clients
     if not groups:
         return (Client("clients", nodes[0].site),)

@@ -11,6 +11,7 @@ from infsim.cost.costs import Costs
 from infsim.engine.experiment import Experiment, Settings
 from infsim.model.deployment import Deployment
 from infsim.rng import Streams
+from infsim.scenario.alternatives import Alternative
 from infsim.scenario.build.accuracy import build_accuracy
 from infsim.scenario.build.blame import blame
 from infsim.scenario.build.cluster import build_cluster, client_weights
@@ -18,7 +19,7 @@ from infsim.scenario.build.models import build_deployments
 from infsim.scenario.build.plans import build_plans, require_memory
 from infsim.scenario.build.roster import roster
 from infsim.scenario.build.workload import build_workload
-from infsim.scenario.scenario import Alternative, Scenario
+from infsim.scenario.scenario import Scenario
 
 if TYPE_CHECKING:
     from infsim.cost.accuracy import AccuracyTable

@@ -10,9 +10,9 @@ from infsim.model import catalog
 from infsim.model.deployment import Deployment
 from infsim.model.formats import Format
 from infsim.model.model import Model
+from infsim.scenario.alternatives import Alternative
 from infsim.scenario.build.blame import blame
 from infsim.scenario.build.roster import Roster
-from infsim.scenario.scenario import Alternative
 from infsim.scenario.schema import models as schema
 
 

@@ -13,8 +13,8 @@ from infsim.errors import InfeasibleError, InfsimError, PolicyError
 from infsim.model.deployment import Deployment
 from infsim.policy.interface import Placement, Plan
 from infsim.rng import Streams
+from infsim.scenario.alternatives import Alternative
 from infsim.scenario.build.blame import blame
-from infsim.scenario.scenario import Alternative
 from infsim.units import format_quantity
 
 _known: dict[tuple[type, str], tuple[Plan, ...]] = {}

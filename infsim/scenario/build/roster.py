@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from infsim.errors import InputError, did_you_mean
-from infsim.scenario.scenario import Alternative
+from infsim.scenario.alternatives import Alternative
 from infsim.scenario.schema.models import NodeSelector
 
 ONLY_REGION = "local"

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from infsim.paths import data_file
+from infsim.scenario.alternatives import Alternative
 from infsim.scenario.build.blame import blame
 from infsim.scenario.build.lengths import build_lengths
-from infsim.scenario.scenario import Alternative
 from infsim.scenario.schema import workload as schema
 from infsim.workload import arrivals
 from infsim.workload.lengths import Lengths

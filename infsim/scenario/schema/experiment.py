@@ -249,4 +249,10 @@ class ScenarioSpec(Part):
         return any(limit is not None for limit in limits)
 
 
+def plain(spec: ScenarioSpec) -> dict[str, Any]:
+    """Return the values of a scenario as plain data with units, but for its comparison."""
+    data = spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"compare"})
+    return dict(data)
+
+
 _TOPMOST = frozenset(ScenarioSpec.model_fields) - {"compare", "name"}

@@ -1,28 +1,40 @@
-"""From what pydantic found to errors that name file, line and column."""
+"""Checking a document: errors name file, line and column."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from infsim.errors import InputError, did_you_mean
 from infsim.scenario.document import Document, Path
+from infsim.scenario.schema.experiment import ScenarioSpec
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
 
-def input_error(error: ValidationError, document: Document) -> InputError:
-    """Return one error for the first problem; further ones are its notes.
+def checked(document: Document) -> ScenarioSpec:
+    """Return the values of a document.
 
-    Parameters
-    ----------
-    error : pydantic.ValidationError
-    document : Document
-        What was checked.
+    Raises
+    ------
+    InputError
+        For the first problem, with its place; further ones are its notes.
     """
+    if not isinstance(document.value, Mapping):
+        raise InputError(
+            f"a scenario is a mapping, not {document.value!r}", where=document.where(())
+        )
+    try:
+        return ScenarioSpec.model_validate(document.value, context={"base": document.base})
+    except ValidationError as error:
+        raise _input_error(error, document) from None
+
+
+def _input_error(error: ValidationError, document: Document) -> InputError:
     found = [_problem(detail, document) for detail in error.errors(include_url=False)]
     found.sort(key=lambda e: (e.where.line or 0, e.where.column or 0) if e.where else (0, 0))
     first, *others = found
