@@ -293,6 +293,17 @@ def test_a_turn_continues_the_one_before() -> None:
     assert several > 20
 
 
+def test_sessions_are_in_order_however_many() -> None:
+    """Thousands of sessions, drawn in several parts, whose turns overlap."""
+    sessions = Sessions(Poisson(50.0), LENGTHS["constant"], turns=3, think_s=60)
+    requests = requests_of(Limit(sessions, requests=10_000))
+    assert requests.session_id.max() > 3000
+    assert (np.diff(requests.arrival_s) >= 0).all()
+    # the k-th session has not begun before the one before it
+    _, first = np.unique(requests.session_id, return_index=True)
+    assert (np.diff(first) > 0).all()
+
+
 @quick
 @given(given_requests(), st.integers(1, 50), st.integers(1, 50))
 def test_resizing_keeps_everything(requests: Requests, first: int, second: int) -> None:

@@ -59,6 +59,13 @@ def test_deterministic_gaps_are_equal() -> None:
     assert dispersion(times, 1.0) == 0
 
 
+def test_waits_of_a_queue_by_hand() -> None:
+    """Services of 3, 1, 1 and 1 s from 0, 1, 2 and 10 s on: waits of 0, 2, 2 and 0 s."""
+    # load 0.6 makes a unit of work a second: 6 s of work in 10 s
+    wait = queue_wait(np.array([0.0, 1, 2, 10]), np.array([3.0, 1, 1, 1]), load=0.6)
+    assert wait.mean * 1.5 == pytest.approx(1)
+
+
 def test_waits_of_the_queue_that_traces_are_judged_by() -> None:
     """M/M/1 at load 0.8: a mean wait of 4 service times; M/D/1: of 2."""
     generator = np.random.default_rng(5)
