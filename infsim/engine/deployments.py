@@ -27,6 +27,8 @@ class RunningDeployment:
     ----------
     here : int
         Endpoint from which the candidates' delays are seen at present.
+    made : int
+        Tokens that the request being routed has made already: its prompt is longer by them.
     position, until : int or None
         In a mesh, the operator that is being routed, and where a lost hop that is being
         replaced ends.
@@ -47,7 +49,7 @@ class RunningDeployment:
         self.live = settings.staleness_s == 0
         self.nodes = tuple(dict.fromkeys(stage.node for stage in plan.stages))
         self.candidates = self._stages() if self.mesh else self._replicas()
-        self.here = 0
+        self.here = self.made = 0
         self.position: int | None = None
         self.until: int | None = None
         self.parked: deque[Ticket] = deque()
@@ -130,7 +132,7 @@ class RunningDeployment:
             return 0
         if known is None:
             self._settle(hops)
-        return kv.cached_tokens(request, hops, request.input_tokens, known)
+        return kv.cached_tokens(request, hops, request.input_tokens + self.made, known)
 
     def cached_entries(self, hops: tuple[Hop, ...]) -> list[set[Hashable]]:
         """The prefix entries on the nodes of these hops at this moment."""
@@ -191,6 +193,7 @@ class RunningDeployment:
         if not believed:
             return None
         self.here = ticket.here
+        self.made = ticket.generated
         view = self._view
         view.now = self.engine.clock.now
         view.age_s = age_s
@@ -302,6 +305,7 @@ class RunningDeployment:
         if not holders:
             return None
         self.here = ticket.client
+        self.made = ticket.generated
         self.position, self.until = start, end
         view = self._view
         view.now, view.age_s, view.replicas = self.engine.clock.now, age_s, holders
