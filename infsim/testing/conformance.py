@@ -135,14 +135,17 @@ class Subject:
         self._require("L5", name, laws.same_bytes(record, second))
         self._check_foresight(name, experiment, record, watch)
         slow = self._run(scaled(experiment, FACTOR), Watch())
-        self._require("L7", name, laws.same_results(record, slow, FACTOR))
+        whose = ("as expected", "with all times doubled")
+        self._require("L7", name, laws.same_results(record, slow, whose, FACTOR))
         other = self._run(renamed(experiment), Watch())
-        self._require("L8", name, laws.same_results(record, other))
+        whose = ("at first", "with other names")
+        self._require("L8", name, laws.same_results(record, other, whose))
         if reference:
             from infsim.engine.reference import simulate_reference
 
             expected = simulate_reference(self._in(experiment, copy.deepcopy(self.policy)))
-            self._require("L10", name, laws.same_results(expected, record))
+            whose = ("in the reference engine", "in the fast engine")
+            self._require("L10", name, laws.same_results(expected, record, whose))
 
     def _in(self, experiment: Experiment, policy: Any) -> Experiment:
         changed: dict[str, Any] = {SLOTS[self.kind]: policy}

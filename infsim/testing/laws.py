@@ -110,10 +110,12 @@ def same_bytes(one: RunRecord, other: RunRecord) -> Iterator[str]:
         a, b = getattr(one, table), getattr(other, table)
         for name in a:
             if not _equal(a[name], b[name]):
-                yield f"{_difference(table, name, a[name], b[name])} in a second run"
+                yield _difference(table, name, (a[name], b[name]), ("at first", "again"))
 
 
-def same_results(one: RunRecord, other: RunRecord, factor: float = 1.0) -> Iterator[str]:
+def same_results(
+    one: RunRecord, other: RunRecord, whose: tuple[str, str], factor: float = 1.0
+) -> Iterator[str]:
     """L7, L8, L10: same fates, and times that are ``factor`` times as long."""
     for table in ("requests", "nodes"):
         a, b = getattr(one, table), getattr(other, table)
@@ -124,7 +126,7 @@ def same_results(one: RunRecord, other: RunRecord, factor: float = 1.0) -> Itera
             timed = name.endswith("_s") or name in ("energy_j", "carbon_g")
             expected = a[name] * factor if timed else a[name]
             if not _close(expected, b[name]):
-                yield _difference(table, name, expected, b[name])
+                yield _difference(table, name, (expected, b[name]), whose)
 
 
 def _equal(a: NDArray[Any], b: NDArray[Any]) -> bool:
@@ -137,15 +139,19 @@ def _close(a: NDArray[Any], b: NDArray[Any]) -> bool:
     )
 
 
-def _difference(table: str, name: str, a: NDArray[Any], b: NDArray[Any]) -> str:
+def _difference(
+    table: str, name: str, columns: tuple[NDArray[Any], NDArray[Any]], whose: tuple[str, str]
+) -> str:
     """Say where two columns differ first."""
+    a, b = columns
     if a.shape != b.shape:
-        return f"{table} has {len(a)} rows and {len(b)} rows"
+        return f"{table} has {len(a)} rows {whose[0]}, {len(b)} rows {whose[1]}"
     differs = ~np.isclose(a, b, rtol=TOLERANCE_S, atol=TOLERANCE_S, equal_nan=True)
     rows = np.flatnonzero(differs if differs.any() else a != b)
     i = int(rows[0]) if len(rows) else 0
     what = {"requests": "request", "nodes": "node"}.get(table, f"{table} row")
-    return f"{what} {i}: {name} is {a[i].item()!r} and {b[i].item()!r}"
+    first, second = a[i].item(), b[i].item()
+    return f"{what} {i}: {name} is {first!r} {whose[0]}, {second!r} {whose[1]}"
 
 
 # --- decisions ------------------------------------------------------------------------------
