@@ -256,6 +256,38 @@ def test_models_and_formats_written_out() -> None:
     assert (deployment.format.weight_bits, deployment.format.kv_bits) == (4, 16)
 
 
+def test_models_of_a_table_of_accuracy() -> None:
+    model = {"name": "net", "kind": "monolithic", "accuracy": "cnn"}
+    experiment = built(scenario(model=model, accuracy="fashion-mnist"))
+    table = experiment.accuracy
+    assert table is not None
+    assert experiment.accuracy_validation is table.validation
+    (operator,) = experiment.deployments[0].model.graph.operators
+    facts = table.facts["cnn"]
+    assert (operator.parameters, operator.macs_per_token) == (facts.parameters, facts.macs)
+    samples = requests(experiment).sample_id
+    assert 0 <= samples.min() < samples.max() < table.samples
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"accuracy": "fashion-minst"}, "no folder 'fashion-minst'; did you mean 'fashion-mnist'"),
+        (
+            {"accuracy": "fashion-mnist", "model": {"accuracy": "cmn"}},
+            "model.accuracy: the table of accuracy has no model 'cmn'; did you mean 'cnn'",
+        ),
+        ({"model": {"accuracy": "cnn"}}, "the scenario has no table of accuracy"),
+        ({"model": {"macs": "1M"}}, "model 'net' needs 'parameters'"),
+    ],
+)
+def test_models_that_are_in_no_table_are_refused(changes: dict[str, Any], said: str) -> None:
+    if "model" in changes:
+        changes = changes | {"model": {"name": "net", "kind": "monolithic", **changes["model"]}}
+    with pytest.raises(InputError, match=said):
+        built(scenario(**changes))
+
+
 def workload(**changes: Any) -> dict[str, Any]:
     return {
         "arrivals": {"rate": "3 /s", "process": "deterministic"},

@@ -122,8 +122,8 @@ def build_settings(alternative: Alternative) -> Settings:
 def _parts(alternative: Alternative, streams: Streams) -> _Parts:
     members = roster(alternative)
     cluster = build_cluster(alternative, members, streams)
-    deployments = build_deployments(alternative, members)
-    accuracy = build_accuracy(alternative, deployments)
+    accuracy = build_accuracy(alternative)
+    deployments = build_deployments(alternative, members, accuracy)
     workload = build_workload(
         alternative,
         [client.name for client in cluster.clients],

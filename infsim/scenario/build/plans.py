@@ -70,7 +70,7 @@ def require_memory(alternative: Alternative, deployment: Deployment, costs: Cost
 def _inputs(alternative: Alternative, streams: Streams) -> str:
     """Return all that a placement may depend on, as text."""
     spec = alternative.spec
-    named: Any = {"model", "format", "deployments", "cluster", "energy"}
+    named: Any = {"model", "format", "accuracy", "deployments", "cluster", "energy"}
     data = spec.model_dump(mode="json", include=named)
     jitter = getattr(spec.cluster.network, "jitter", 0.0)
     drawn = (streams.seed, streams.replication) if jitter else None

@@ -25,7 +25,7 @@ class InlineModel(Part):
     """Name of the model in results."""
 
     accuracy: str | None = None
-    """Row of the accuracy table that holds this model's answers."""
+    """Model of the scenario's table of accuracy whose answers this model gives."""
 
 
 class Transformer(InlineModel):
@@ -62,10 +62,10 @@ class Monolithic(InlineModel):
     """A model placed as a whole that answers in one pass, such as an image classifier."""
 
     kind: Literal["monolithic"]
-    parameters: Count
-    """Number of weights."""
-    macs: Count
-    """Multiply-accumulates of one input."""
+    parameters: Count | None = None
+    """Number of weights; by default that of the model in the table of accuracy."""
+    macs: Count | None = None
+    """Multiply-accumulates of one input; by default as in the table of accuracy."""
     output_values: Count = 1
     """Values of the answer."""
 
