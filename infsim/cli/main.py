@@ -128,7 +128,3 @@ def _options(
     ),
 ) -> None:
     del version  # its callback has acted on it
-
-
-if __name__ == "__main__":
-    main()
