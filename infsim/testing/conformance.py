@@ -7,13 +7,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -71,7 +70,7 @@ def check_policy(
     if kind == "placement":
         from infsim.testing.placement import check_plans
 
-        check_plans(subject.name, subject.policy, experiments)
+        check_plans(subject.name, subject.policy, experiments, reference=reference)
         return
     for name in experiments if experiments is not None else EXPERIMENTS:
         with _context(subject, name):
@@ -141,9 +140,7 @@ class Subject:
         whose = ("at first", "with other names")
         self._require("L8", name, laws.same_results(record, other, whose))
         if reference:
-            from infsim.engine.reference import simulate_reference
-
-            expected = simulate_reference(self._in(experiment, copy.deepcopy(self.policy)))
+            expected = self._run(experiment, Watch(), engine="reference")
             whose = ("in the reference engine", "in the fast engine")
             self._require("L10", name, laws.same_results(expected, record, whose))
 
@@ -151,11 +148,19 @@ class Subject:
         changed: dict[str, Any] = {SLOTS[self.kind]: policy}
         return replace(experiment, **changed)
 
-    def _run(self, experiment: Experiment, watch: Watch, *, guarded: bool = False) -> RunRecord:
+    def _run(
+        self,
+        experiment: Experiment,
+        watch: Watch,
+        *,
+        guarded: bool = False,
+        engine: Literal["fast", "reference"] = "fast",
+    ) -> RunRecord:
         from infsim.engine.simulation import simulate
 
         policy = getattr(experiment, SLOTS[self.kind])
-        return simulate(self._in(experiment, watched(policy, self.name, watch, guarded=guarded)))
+        copied = watched(policy, self.name, watch, guarded=guarded)
+        return simulate(self._in(experiment, copied), engine=engine)
 
     def _guarded_run(self, experiment: Experiment, watch: Watch, name: str) -> RunRecord:
         """Run with views that hide everything but what they declare."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,7 +66,9 @@ TASKS: Mapping[str, Task] = {
 }
 
 
-def check_plans(name: str, policy: Any, tasks: Sequence[str] | None = None) -> None:
+def check_plans(
+    name: str, policy: Any, tasks: Sequence[str] | None = None, *, reference: bool = True
+) -> None:
     """Place small models and check the plans, and runs with them.
 
     Parameters
@@ -77,6 +79,8 @@ def check_plans(name: str, policy: Any, tasks: Sequence[str] | None = None) -> N
         Copied for every question.
     tasks : sequence of str, optional
         Keys of `TASKS`; default all.
+    reference : bool
+        Whether to run the plans in the reference engine as well.
 
     Raises
     ------
@@ -84,10 +88,10 @@ def check_plans(name: str, policy: Any, tasks: Sequence[str] | None = None) -> N
         If a law is broken, or the policy raises; says which and where.
     """
     for task in tasks if tasks is not None else TASKS:
-        _check(name, policy, task)
+        _check(name, policy, task, reference)
 
 
-def _check(name: str, policy: Any, task: str) -> None:
+def _check(name: str, policy: Any, task: str, reference: bool) -> None:
     what, place = TASKS[task].build()
     if not TASKS[task].feasible:
         _check_refusal(name, policy, task, what, place)
@@ -105,7 +109,7 @@ def _check(name: str, policy: Any, task: str) -> None:
     run = replace(experiment(place, plan, requests(12, 0.4), model=what.model), deployments=(what,))
     _require_same(name, "L7", task, plan, _place_in(name, policy, task, scaled(run, FACTOR)))
     _require_same(name, "L8", task, plan, _place_in(name, policy, task, renamed(run)))
-    _check_run(name, task, run)
+    _check_run(name, task, run, reference)
 
 
 def _place(name: str, policy: Any, task: str, what: Deployment, place: Cluster) -> Plan | None:
@@ -148,18 +152,23 @@ def _check_refusal(name: str, policy: Any, task: str, what: Deployment, place: C
     )
 
 
-def _check_run(name: str, task: str, run: Experiment) -> None:
+def _check_run(name: str, task: str, run: Experiment, reference: bool) -> None:
     """Serve some requests with the plan."""
     from infsim.engine.simulation import simulate
 
     record = simulate(run)
-    for law, complaints in (
-        ("L1", laws.conserved(record, run)),
-        ("L2", laws.causal(record)),
-        ("L3", laws.bounded(record)),
-    ):
-        for complaint in complaints:
-            raise _broken(name, law, task, complaint)
+    _require(name, "L1", task, laws.conserved(record, run))
+    _require(name, "L2", task, laws.causal(record))
+    _require(name, "L3", task, laws.bounded(record))
+    if reference:
+        expected = simulate(run, engine="reference")
+        whose = ("in the reference engine", "in the fast engine")
+        _require(name, "L10", task, laws.same_results(expected, record, whose))
+
+
+def _require(name: str, law: str, task: str, complaints: Iterable[str]) -> None:
+    for complaint in complaints:
+        raise _broken(name, law, task, complaint)
 
 
 def _require_same(name: str, law: str, task: str, plan: Plan, other: Plan | None) -> None:

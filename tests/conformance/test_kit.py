@@ -240,7 +240,6 @@ class Unsteady(Continuous):
 
 
 def test_a_policy_that_only_says_it_is_steady() -> None:
-    pytest.importorskip("infsim.engine.reference")
     broken("batching", Unsteady(), "L10", " in the reference engine, ")
 
 
