@@ -41,6 +41,7 @@ class BatchLook:
         self.world = world
         self.now = world.clock.now
         self.running = len(host.admitted)
+        self.stages = host.stages
         self.decoding = sum(sequence.ready for sequence in host.admitted)
         self.prefilling = [PromptLook(s, 0) for s in host.admitted if s.unfinished]
         self.waiting = [

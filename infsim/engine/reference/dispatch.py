@@ -136,7 +136,9 @@ class Dispatch:
         else:
             sequence.state = State.WAITING
             sequence.queued_s = world.clock.now
-            world.iterations.host(path.entry).waiting.append(sequence)
+            host = world.iterations.host(path.entry)
+            host.waiting.append(sequence)
+            host.stages = len(path.hops)
             world.touch(path.entry.node)
 
     def _choose(self, request: Request) -> Path | None:

@@ -196,6 +196,8 @@ class Host:
     """Batches at a join, with the hops from which they have arrived."""
     questions: int = 0
     """How often it was asked for work; a wake-up of an earlier time is stale."""
+    stages: int = 1
+    """Hops of the path of the prompt that joined last."""
 
 
 @dataclass(eq=False)
