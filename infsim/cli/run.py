@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Annotated, Any
 
 import typer
@@ -115,8 +116,11 @@ def _free_folder(name: str) -> Path:
 def _show(study: Any, json: bool) -> None:
     if json:
         _print_json(study.to_dict())
-    else:
-        print(study.text(color=sys.stdout.isatty()))
+        return
+    # what is piped does not depend on the terminal that it was started from
+    on_terminal = sys.stdout.isatty()
+    width = get_terminal_size().columns if on_terminal else None
+    print(study.text(width, color=on_terminal))
 
 
 def _print_json(data: Any) -> None:
