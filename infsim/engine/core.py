@@ -182,11 +182,6 @@ class Engine:
         if not arrived:
             return
         batch, target = content
-        joins = batch.path.joins[target]
-        if joins > 1:
-            batch.arrived[target] = batch.arrived.get(target, 0) + 1
-            if batch.arrived[target] < joins:
-                return
         self.stage(batch.path.hops[target]).put(batch, target)
 
     def _complete(self, batch: Batch, last: Hop, now: float) -> None:

@@ -6,7 +6,7 @@ the number of sequences in it.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -226,11 +226,22 @@ class StageHost:
         self.hop = hop
         self.key = hop.key
         self.pending: deque[tuple[Batch, int]] = deque()
+        # How many copies of a batch have come to a join that waits for more.
+        self._arrived: Counter[Batch] = Counter()
         self._taken: list[tuple[Batch, int]] = []
         self._row: tuple[float, int, int, int] = (0.0, 0, 0, 0)
 
     def put(self, batch: Batch, position: int) -> None:
-        """A batch has arrived; ``position`` is that of this hop on its path."""
+        """A batch has arrived; ``position`` is that of this hop on its path.
+
+        A hop with several hops before it waits for what each of them sends.
+        """
+        joins = batch.path.joins[position]
+        if joins > 1 and batch.replay is None:
+            self._arrived[batch] += 1
+            if self._arrived[batch] < joins:
+                return
+            del self._arrived[batch]
         self.pending.append((batch, position))
         running = self.node.running
         if running is None:
@@ -292,6 +303,7 @@ class StageHost:
                 (self.node.index, self.hop.stage, self._row[0], now, 0, 0, 0, 0)
             )
         self.pending.clear()
+        self._arrived.clear()
         self._taken = []
 
     def remove(self, sequence: Sequence) -> None:

@@ -134,7 +134,6 @@ class Batch:
     """What one iteration of an entry host sends along one path. It never splits or changes."""
 
     __slots__ = (
-        "arrived",
         "chunks",
         "client",
         "context",
@@ -159,7 +158,6 @@ class Batch:
         self.prefill_context = 0.0
         self.outputs = 0
         self.ends = path.ends
-        self.arrived: dict[int, int] = {}
         self.replay: Sequence | None = None
 
     def add_decode(self, sequence: Sequence) -> None:

@@ -365,6 +365,7 @@ class SoloHost(PromptQueue):
     def fail(self, now: float) -> None:
         """The node failed: keep the count of tokens that were made."""
         if self.node.running is self:
+            self.settle(now)
             done = self._ended_by(now, strictly=False) if self.steps > 1 else 0
             self.chunks = []
             until = self.start_s

@@ -219,11 +219,10 @@ class MaxMinTransport(Transport):
         if call.argument != self._turn:
             return
         self._advance()
-        # What is left of a message that is through is a matter of rounding.
-        least = min(flow.remaining / flow.size for flow in self._flows)
-        enough = max(least, 1e-12)
-        done = [flow for flow in self._flows if flow.remaining <= enough * flow.size]
-        self._flows = [flow for flow in self._flows if flow.remaining > enough * flow.size]
+        # What is left of the messages that are through is a matter of rounding.
+        due = min(self._flows, key=lambda flow: flow.remaining / flow.rate)
+        done = [f for f in self._flows if f is due or f.remaining <= 1e-12 * f.size]
+        self._flows = [flow for flow in self._flows if flow not in done]
         self._share()
         for flow in done:
             self._deliver_at(self.clock.now + flow.delay, flow)

@@ -62,7 +62,7 @@ class Memory:
             for hop, holding in sequence.held.items()
             if hop.node == node
         )
-        return private + sum(self._entry_bytes(key) for key in self._referenced(node))
+        return private + sum(self.entry_bytes(key) for key in self._referenced(node))
 
     def _referenced(self, node: int) -> set[Key]:
         """Entries on a node that some sequence refers to."""
@@ -74,18 +74,22 @@ class Memory:
             for value in holding.hashes
         }
 
-    def _entry_bytes(self, key: Key) -> int:
+    def idle(self, node: int) -> list[Key]:
+        """Entries on a node that nobody refers to, the one for the longest time first."""
+        cache, referenced = self.cache[node], self._referenced(node)
+        return sorted(
+            (key for key in cache if key not in referenced), key=lambda k: cache[k].idle_since
+        )
+
+    def entry_bytes(self, key: Key) -> int:
+        """Bytes of an entry of the prefix cache."""
         return self.cache[key[0].node][key].blocks * self.block_bytes(key[0])
 
     def _make_room(self, node: int) -> None:
         """Forget entries without reference until all that is reserved has its place."""
-        cache, referenced = self.cache[node], self._referenced(node)
-        used = self.used(node)
-        idle = sorted(
-            (key for key in cache if key not in referenced), key=lambda k: cache[k].idle_since
-        )
-        while used + sum(self._entry_bytes(key) for key in idle) > self.capacity[node]:
-            del cache[idle.pop(0)]
+        used, idle = self.used(node), self.idle(node)
+        while used + sum(self.entry_bytes(key) for key in idle) > self.capacity[node]:
+            del self.cache[node][idle.pop(0)]
         self.peak[node] = max(self.peak[node], used)
 
     # --- what a sequence needs
@@ -137,7 +141,7 @@ class Memory:
             }
         for node in {hop.node for hop, _ in referred}:
             new = {key for key in referred if key[0].node == node} - self._referenced(node)
-            need[node] += sum(self._entry_bytes(key) for key in new)
+            need[node] += sum(self.entry_bytes(key) for key in new)
         return all(self.used(node) + need[node] <= self.capacity[node] for node in need)
 
     def _private(self, sequence: Sequence, hits: int) -> int:
@@ -211,8 +215,9 @@ class Memory:
         held, sequence.held = sequence.held, {}
         for place, (hop, holding) in enumerate(held.items()):
             referenced = self._referenced(hop.node)
-            for position, value in enumerate(holding.hashes):
+            for value in holding.hashes:
                 if (hop, value) not in referenced:
+                    position = sequence.request.view.prefix_hashes.index(value)
                     entry = self.cache[hop.node][hop, value]
                     entry.idle_since = (self.releases, -position, place)
         self.world.released({hop.node for hop in held})
