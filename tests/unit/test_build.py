@@ -346,6 +346,14 @@ def test_a_shipped_profile_lasts_as_long_as_it_is_asked_to() -> None:
     assert 20 < block.arrival_s[-1] < 120
 
 
+def test_lengths_drawn_from_a_profile_are_those_of_its_trace() -> None:
+    entry = {"trace": "azure-conv-like"}
+    data = scenario(workload=workload(lengths=entry) | {"requests": 4000})
+    block = requests(built(data))
+    assert np.mean(block.input_tokens) == pytest.approx(1155, rel=0.06)  # of the real trace
+    assert np.mean(block.output_tokens) == pytest.approx(211.1, rel=0.06)
+
+
 def test_lengths_drawn_from_a_trace_keep_their_pairs(tmp_path: Path) -> None:
     data = scenario(workload=workload(lengths={"trace": trace(tmp_path)}))
     block = requests(built(data))

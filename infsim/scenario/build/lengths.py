@@ -48,10 +48,13 @@ def _marginal(entry: Any) -> lengths.Marginal:
 
 
 def _of_trace(part: schema.TraceLengths) -> lengths.Pairs:
-    from infsim.scenario.build.workload import as_file, open_entry
+    from infsim.scenario.build.workload import as_file, open_entry, open_profile
 
-    # a file of requests draws nothing: any streams do
-    blocks = list(open_entry(as_file(part.trace)).blocks(Streams(0)))
+    entry = as_file(part.trace)
+    profile = open_profile(entry)
+    requests = open_entry(entry) if profile is None else profile.workload()
+    # a file of requests draws nothing; of a profile it is always the same requests
+    blocks = list(requests.blocks(Streams(0)))
     return lengths.Pairs(
         np.concatenate([block.input_tokens for block in blocks]),
         np.concatenate([block.output_tokens for block in blocks]),

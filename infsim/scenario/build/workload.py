@@ -14,7 +14,7 @@ from infsim.scenario.build.lengths import build_lengths
 from infsim.scenario.schema import workload as schema
 from infsim.workload import arrivals
 from infsim.workload.lengths import Lengths
-from infsim.workload.profile import load_profile
+from infsim.workload.profile import Profile, load_profile
 from infsim.workload.readers.text import first_line
 from infsim.workload.readers.trace import guess_format, open_trace
 from infsim.workload.requests import Workload
@@ -103,6 +103,14 @@ def open_entry(entry: schema.TraceFile, clients: Sequence[str] = ()) -> Workload
     )
 
 
+def open_profile(entry: schema.TraceFile) -> Profile | None:
+    """Open a trace that is a profile; None if it is a file of requests."""
+    path = trace_path(entry)
+    if entry.format == "profile" or (entry.format == "auto" and path.suffix == ".yaml"):
+        return load_profile(path)
+    return None
+
+
 def trace_path(entry: schema.TraceFile) -> Path:
     """Return the file of a trace: the user's own, or one that infsim ships."""
     path = Path(entry.file)
@@ -110,14 +118,13 @@ def trace_path(entry: schema.TraceFile) -> Path:
 
 
 def _trace(entry: schema.TraceFile, part: schema.WorkloadPart, clients: Sequence[str]) -> _Source:
-    path = trace_path(entry)
-    if entry.format == "profile" or (entry.format == "auto" and path.suffix == ".yaml"):
-        profile = load_profile(path)
+    profile = open_profile(entry)
+    if profile is not None:
         limited = part.requests is not None or part.duration is not None
         # as long as is asked for, else once
         workload = profile.workload(cycles=None if limited else 1)
         return _Source(workload, rate_per_s=sum(profile.counts) / profile.duration_s)
-    has_clients = entry.columns.get("client", "client") in _columns(path, entry)
+    has_clients = entry.columns.get("client", "client") in _columns(trace_path(entry), entry)
     return _Source(open_entry(entry, clients if has_clients else ()), has_clients)
 
 
