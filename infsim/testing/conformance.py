@@ -21,7 +21,7 @@ from infsim.engine.experiment import Experiment
 from infsim.errors import PolicyError
 from infsim.results.recorder import RunRecord
 from infsim.testing import laws
-from infsim.testing.experiments import EXPERIMENTS, Given
+from infsim.testing.experiments import EXPERIMENTS, SUITED, Given
 from infsim.testing.variants import FACTOR, renamed, scaled, with_outputs
 from infsim.testing.watch import EndlessError, PeekError, Watch, watched
 
@@ -53,7 +53,8 @@ def check_policy(
     base : Path, optional
         The folder that file names are relative to.
     experiments : sequence of str, optional
-        Names of the experiments to use, of those in `infsim.testing.experiments`; default all.
+        Names of the experiments to use, of those in `infsim.testing.experiments`; default those
+        in which the kind has something to decide.
     reference : bool
         Whether to compare with the reference engine, which takes most of the time.
 
@@ -72,7 +73,7 @@ def check_policy(
 
         check_plans(subject.name, subject.policy, experiments, reference=reference)
         return
-    for name in experiments if experiments is not None else EXPERIMENTS:
+    for name in experiments if experiments is not None else SUITED[kind]:
         with _context(subject, name):
             subject.check(name, EXPERIMENTS[name], reference)
 

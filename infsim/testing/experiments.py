@@ -327,3 +327,11 @@ EXPERIMENTS: Mapping[str, Callable[[], Experiment]] = {
     "volatile tiers": lambda: tiers(volatile=True),
 }
 """By name, as failures of the kit name them."""
+
+SUITED: Mapping[str, tuple[str, ...]] = {
+    "routing": tuple(name for name in EXPERIMENTS if "tiers" not in name),
+    "batching": tuple(name for name in EXPERIMENTS if name != "volatile tiers"),
+    "delivery": ("replicas", "stale mesh", "tiers", "volatile tiers"),
+    "recovery": ("volatile replicas", "volatile pipelines", "volatile mesh", "stale mesh"),
+}
+"""Experiments in which a kind of policy has something to decide."""

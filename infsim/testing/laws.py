@@ -34,6 +34,9 @@ LAWS = {
     "L10": "the fast engine equals the reference engine",
 }
 
+CODES = {("requests", "error"), ("nodes", "name")}
+"""Columns that number the texts of a run, in whatever order they came up."""
+
 TIMES = ("arrival_s", "start_s", "first_token_s", "end_s")
 
 
@@ -117,11 +120,16 @@ def same_results(
     one: RunRecord, other: RunRecord, whose: tuple[str, str], factor: float = 1.0
 ) -> Iterator[str]:
     """L7, L8, L10: same fates, and times that are ``factor`` times as long."""
+    errors = [record.text(record.requests["error"]) for record in (one, other)]
+    for i, (first, second) in enumerate(zip(*errors, strict=False)):
+        if first != second:
+            yield f"request {i}: error is {first!r} {whose[0]}, {second!r} {whose[1]}"
+            break
     for table in ("requests", "nodes"):
         a, b = getattr(one, table), getattr(other, table)
         # who served comes first: a difference there explains the others
         for name in sorted(a, key=lambda name: name not in ("status", "deployment", "replica")):
-            if table == "nodes" and name == "name":
+            if (table, name) in CODES:
                 continue
             timed = name.endswith("_s") or name in ("energy_j", "carbon_g")
             expected = a[name] * factor if timed else a[name]
