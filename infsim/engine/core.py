@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from infsim.engine.clock import Clock
@@ -227,7 +228,7 @@ class Engine:
         """A prompt has passed the last hop: its first token is made."""
         sequence.prefilled = True
         if self.settings.prefix_cache:
-            self.kv.share_prefix(sequence)
+            self.eased(self.kv.share_prefix(sequence))
         ticket = sequence.ticket
         if ticket.first_token_s != ticket.first_token_s:
             ticket.first_token_s = now + self.transport.delay[last.node][ticket.client]
@@ -235,10 +236,10 @@ class Engine:
     def release(self, sequence: Sequence) -> None:
         """Give back the KV of a sequence; hosts that wait for memory look again."""
         self.kv.release(sequence)
-        self.freed(sequence.path.nodes)
+        self.eased(sequence.path.nodes)
 
-    def freed(self, nodes: tuple[int, ...]) -> None:
-        """KV was released on these nodes: entry hosts that wait for it look again."""
+    def eased(self, nodes: Collection[int]) -> None:
+        """KV was released or shared on these nodes: entry hosts that wait for it look again."""
         for entry in self._entries:
             if entry.queue and any(
                 node in nodes for waiting in entry.queue for node in waiting.path.nodes

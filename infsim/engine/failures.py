@@ -180,7 +180,7 @@ class Failures:
             action = self.engine.experiment.recovery.recover(loss)
         except PolicyError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = f"recover() raised {type(error).__name__}: {error}"
             raise self._wrong(ticket, reason) from error
         if not isinstance(action, Action):
@@ -200,7 +200,7 @@ class Failures:
         left = self._left(lost)
         if left:
             self.engine.kv.release_hops(sequence, left)
-            self.engine.freed(sequence.path.nodes)
+            self.engine.eased(sequence.path.nodes)
 
     def _left(self, lost: Lost) -> list[int]:
         """Hops on which the sequence still has its KV: their nodes have not failed since."""

@@ -191,14 +191,16 @@ class KvReservations:
     def _keys(self, request: Request, hop: Hop, count: int) -> list[Hashable]:
         return [(hop.key, request.prefix_hashes[i]) for i in range(count)]
 
-    def share_prefix(self, sequence: Sequence) -> None:
+    def share_prefix(self, sequence: Sequence) -> set[int]:
         """A prompt is computed: its further whole hashed blocks may be shared from now on.
 
         On each hop a block becomes an entry, which the sequence refers to, unless there is one.
+        Returns the nodes that have new entries.
         """
         request = sequence.request
+        made: set[int] = set()
         if sequence.entries is None or not request.prefix_hashes:
-            return
+            return made
         whole = min(len(request.prefix_hashes), request.input_tokens // request.prefix_block_tokens)
         scale = self._scale(request)
         for hop, entries in zip(sequence.path.hops, sequence.entries, strict=True):
@@ -207,3 +209,5 @@ class KvReservations:
                 key = (hop.key, request.prefix_hashes[i])
                 if memory.share(key, scale * hop.block_bytes):
                     entries.append(key)
+                    made.add(hop.node)
+        return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 
 from infsim.engine.reference import simulate_reference
 from infsim.engine.simulation import simulate
@@ -66,14 +66,35 @@ def both(shape: Shape) -> tuple[RunRecord, RunRecord]:
     return simulate(build(shape)), simulate_reference(build(shape))
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
-@given(shapes())
+def is_free_of_ties(shape: Shape) -> bool:
+    """Whether nothing but the rules makes two things happen at one time.
+
+    A message relayed by a client on the sender's own node races one from the sender itself: they
+    take the same time, and rounding decides which comes first.
+    """
+    return not (shape.attached and shape.transfer == "relay")
+
+
+ALIKE = shapes().filter(is_free_of_ties)
+ONE_NODE = shapes(layout="pipelines", nodes=1, deployments=1, tight=True)
+SLOW = [HealthCheck.too_slow]
+
+
+@settings(deadline=None, max_examples=120, derandomize=True, suppress_health_check=SLOW)
+@given(ALIKE)
 def test_engines_agree(shape: Shape) -> None:
     assert_same(*both(shape))
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-@given(shapes(layout="pipelines", nodes=1, deployments=1, tight=True))
+@settings(deadline=None, max_examples=60, derandomize=True, suppress_health_check=SLOW)
+@given(ONE_NODE)
 def test_engines_agree_on_one_node_short_of_memory(shape: Shape) -> None:
     """Here the fast engine runs whole series of iterations in one event."""
+    assert_same(*both(shape))
+
+
+@pytest.mark.deep
+@settings(deadline=None, max_examples=3000, suppress_health_check=SLOW)
+@given(ALIKE)
+def test_engines_agree_on_thousands(shape: Shape) -> None:
     assert_same(*both(shape))
