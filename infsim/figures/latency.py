@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infsim.figures.style import GRID, TEXT_IN, line_style, new_figure, style, tidy
-from infsim.results.metrics import LATENCIES
+from infsim.results.metrics import LATENCIES, has_tokens
 from infsim.results.recorder import Columns
 
 if TYPE_CHECKING:
@@ -47,10 +47,14 @@ def latency_cdf(requests: Mapping[str, Sequence[Columns]]) -> Figure:
 
 
 def latency_panels(requests: Mapping[str, Sequence[Columns]]) -> list[str]:
-    """Return the panels that have data; TTFT alone if none has."""
-    return [name for name in PANELS if any(len(v) for v in _pooled(requests, name).values())] or [
-        "ttft"
-    ]
+    """Return the panels that have data and differ; E2E alone if none has.
+
+    Where each answer is a single token, its first one is the whole answer.
+    """
+    runs = [run for found in requests.values() for run in found]
+    names = PANELS if any(map(has_tokens, runs)) else ("e2e",)
+    filled = [name for name in names if any(len(v) for v in _pooled(requests, name).values())]
+    return filled or ["e2e"]
 
 
 def draw_cdfs(

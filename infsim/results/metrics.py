@@ -88,6 +88,14 @@ class Metric:
 
 QUANTILES = (50, 90, 99)
 GAPS = {"itl_p50_s": 0.50, "itl_p99_s": 0.99}
+OF_TOKENS = (
+    "throughput_tokens_per_s",
+    "ttft_mean_s",
+    *(f"ttft_p{q}_s" for q in QUANTILES),
+    "energy_per_token_j",
+    "carbon_per_token_g",
+)
+"""What would repeat other figures where each answer is a single token (a class, a detection)."""
 _LATENCIES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E", "queue": "queue time"}
 
 
@@ -173,6 +181,11 @@ def tpot_s(requests: Columns) -> Floats:
     return np.where(several, decode_s / np.maximum(gaps, 1), np.nan)
 
 
+def has_tokens(requests: Columns) -> bool:
+    """Return whether any answer is more than a single token."""
+    return bool((requests["output_tokens"] > 1).any())
+
+
 LATENCIES: Mapping[str, Callable[[Columns], Floats]] = {
     "ttft": ttft_s,
     "tpot": tpot_s,
@@ -230,6 +243,8 @@ def measure(
 ) -> dict[str, float]:
     """Return all `METRICS` of a run, measured from ``start_s`` to its end.
 
+    Those `OF_TOKENS` are NaN if no answer has more than one token.
+
     Parameters
     ----------
     record : RunRecord
@@ -247,6 +262,8 @@ def measure(
     values = measure_requests(record, window, objectives or Objectives())
     values |= measure_nodes(record, prices)
     values |= measure_gaps(record) if single_stage else dict.fromkeys(GAPS, math.nan)
+    if not has_tokens(record.requests):
+        values |= dict.fromkeys(OF_TOKENS, math.nan)
     return {name: values[name] for name in METRICS}
 
 

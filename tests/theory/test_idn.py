@@ -77,18 +77,18 @@ class EverySample:
 
     samples: int
 
-    def blocks(self, streams: Streams) -> Iterator[Requests]:  # noqa: ARG002
+    def blocks(self, streams: Streams) -> Iterator[Requests]:
         n = self.samples
         ones, none = np.ones(n, np.int64), np.full(n, -1, np.int64)
-        yield Requests(np.arange(n) * 1.0, ones, ones, 0 * ones, none, np.arange(n))
+        yield Requests(np.arange(n, dtype=np.float64), ones, ones, 0 * ones, none, np.arange(n))
 
 
 def every_sample(delivery: Any) -> tuple[AccuracyTable, Columns]:
     """Deliver each image once; return the table that judged, and what happened, by image."""
     made = experiment(delivery)
-    assert made.accuracy is not None
-    made = replace(made, workload=EverySample(made.accuracy.samples))
-    return made.accuracy, simulate(made).requests
+    table = made.accuracy
+    assert table is not None
+    return table, simulate(replace(made, workload=EverySample(table.samples))).requests
 
 
 def check_policy(
@@ -120,15 +120,14 @@ def test_a_cascade_of_two_answers_as_the_table_says(threshold: float) -> None:
 
 
 @pytest.mark.parametrize("error_cost_s", [0.3, 0.65, 1.3])
-@pytest.mark.parametrize("threshold", ["auto", 0.6])
+@pytest.mark.parametrize("given", [None, 0.6])
 def test_forward_or_serve_answers_as_the_table_says(
-    threshold: float | str, error_cost_s: float
+    given: float | None, error_cost_s: float
 ) -> None:
-    policy = {"name": "forward-or-serve", "threshold": threshold, "error_cost_s": error_cost_s}
-    table, requests = every_sample(policy)
+    policy = {"name": "forward-or-serve", "threshold": given or "auto"}
+    table, requests = every_sample(policy | {"error_cost_s": error_cost_s})
     price = OFFLOAD_S / error_cost_s
-    learnt = table.validation
-    limit = learnt.best_threshold(LOCAL, REMOTE, price) if threshold == "auto" else threshold
+    limit = given or table.validation.best_threshold(LOCAL, REMOTE, price)
     gains = [table.expected_gain(LOCAL, REMOTE, float(sure)) for sure in table.confidence[LOCAL]]
     forwarded = (table.confidence[LOCAL] < limit) & (np.array(gains) > price)
     assert 0 < forwarded.mean() < 1

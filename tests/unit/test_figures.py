@@ -45,6 +45,12 @@ def test_the_curves_are_the_distributions() -> None:
     assert [line.get_label() for line in lines] == ["a", "b"]
 
 
+def test_answers_of_a_single_token_have_one_latency() -> None:
+    one = {"output_tokens": 1, "generated_tokens": 1}
+    axes = latency_cdf({"a": [record([one, one]).requests]}).axes
+    assert [panel.get_title(loc="left") for panel in axes] == ["E2E"]
+
+
 def test_the_bars_are_the_estimates() -> None:
     panels = throughput_bars(ESTIMATES).axes
     assert [panel.get_title(loc="left") for panel in panels] == [

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infsim.results.metrics import (
+    OF_TOKENS,
     METRICS,
     Objectives,
     Window,
@@ -80,6 +81,15 @@ def test_a_single_token_has_no_tpot_and_keeps_any_objective_for_it() -> None:
     run = record([{"generated_tokens": 1, "first_token_s": 4.0}])
     assert np.isnan(tpot_s(run.requests)).all()
     assert meets(run.requests, Objectives(tpot_s=1e-9)).all()
+
+
+def test_answers_of_a_single_token_repeat_nothing() -> None:
+    one = {"output_tokens": 1, "generated_tokens": 1, "first_token_s": 4.0}
+    found = measure(record([one, one]))
+    assert found["e2e_p50_s"] == 4.0
+    assert all(math.isnan(found[name]) for name in OF_TOKENS)
+    # one longer answer, and there is something to tell
+    assert not any(math.isnan(measure(record([one, {}]))[name]) for name in OF_TOKENS)
 
 
 def test_goodput_wants_all_objectives_and_completion() -> None:
