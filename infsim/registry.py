@@ -132,9 +132,11 @@ def create(kind: str, spec: Spec, *, where: Where | None = None, base: Path | No
     _check_interface(kind, name, policy, where)
     arguments = _check_parameters(f"{kind} policy {name!r}", policy, given, where)
     try:
-        return policy(**arguments)
+        made = policy(**arguments)
     except (TypeError, ValueError) as error:
         raise InputError(f"{kind} policy {name!r}: {error}", where=where) from error
+    object.__setattr__(made, "policy_name", name)  # for messages; frozen ones have it too
+    return made
 
 
 def parameters(policy: type) -> tuple[Parameter, ...]:

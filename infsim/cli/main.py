@@ -104,7 +104,10 @@ def _report(error: InfsimError) -> None:
         return
     from traceback import extract_tb
 
-    last = extract_tb(cause.__traceback__)[-1]
+    frames = extract_tb(cause.__traceback__)
+    own = str(Path(__file__).parents[1])
+    # where the policy went wrong, be it in what it calls of infsim
+    last = next((f for f in reversed(frames) if not f.filename.startswith(own)), frames[-1])
     print(
         f"  {type(cause).__name__}: {cause}\n"
         f"  in {last.name}, {last.filename}:{last.lineno}: {last.line}",

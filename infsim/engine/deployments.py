@@ -53,7 +53,7 @@ class RunningDeployment:
         self.position: int | None = None
         self.until: int | None = None
         self.parked: deque[Ticket] = deque()
-        self._believed: list[Candidate] | None = None
+        self._believed: tuple[Candidate, ...] | None = None
         uniform = Uniform(engine.experiment.streams.stream("routing", spec.name))
         self._view = Routing(self, uniform)
         self._router = engine.experiment.router
@@ -80,11 +80,11 @@ class RunningDeployment:
 
     # --- what is believed ----------------------------------------------------------------------
 
-    def believed(self) -> list[Candidate]:
+    def believed(self) -> tuple[Candidate, ...]:
         """Candidates that are believed to be ready, in index order."""
         if self._believed is None:
             ready = self.engine.transport.ready
-            self._believed = [c for c in self.candidates if all(ready[n] for n in c.nodes)]
+            self._believed = tuple(c for c in self.candidates if all(ready[n] for n in c.nodes))
         return self._believed
 
     def changed(self) -> None:
@@ -204,12 +204,12 @@ class RunningDeployment:
         assert chosen.path is not None
         return chosen.path, chosen.index, (chosen.load,)
 
-    def _ask(self, request: Request, candidates: list[Candidate]) -> Candidate:
+    def _ask(self, request: Request, candidates: Sequence[Candidate]) -> Candidate:
         try:
             chosen = self._router.route(request, self._view)
         except PolicyError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._wrong(request, f"route() raised {type(error).__name__}: {error}") from error
         if chosen not in candidates:
             raise self._wrong(request, f"route() must return one of view.replicas, got {chosen!r}")
@@ -220,7 +220,7 @@ class RunningDeployment:
         return PolicyError("routing", self.engine.name_of("routing"), request.request_id, reason)
 
     def _route_mesh(
-        self, request: Request, believed: list[Candidate]
+        self, request: Request, believed: Sequence[Candidate]
     ) -> tuple[Path, int, tuple[Load, ...]] | None:
         """None if some operator is held by no stage believed to be ready."""
         operators = len(self.spec.model.graph.operators)
@@ -229,7 +229,7 @@ class RunningDeployment:
         self._view.replicas = [c for c in believed if c.hops[0].key[2] == 0]
         try:
             whole = self._router.path(request, self._view)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._wrong(request, f"path() raised {type(error).__name__}: {error}") from error
         if whole is not None:
             chosen = self._checked(request, list(whole), believed, operators)
@@ -243,7 +243,7 @@ class RunningDeployment:
         return self.maker.chain(tuple(hops)), chosen[0].index, loads
 
     def _hop_by_hop(
-        self, request: Request, believed: list[Candidate], operators: int
+        self, request: Request, believed: Sequence[Candidate], operators: int
     ) -> list[Candidate]:
         chosen: list[Candidate] = []
         origin, position = self.here, 0
@@ -264,7 +264,7 @@ class RunningDeployment:
         self,
         request: Request,
         path: list[object],
-        believed: list[Candidate],
+        believed: Sequence[Candidate],
         operators: int,
     ) -> list[Candidate]:
         chosen: list[Candidate] = []

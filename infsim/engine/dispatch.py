@@ -152,13 +152,13 @@ class Dispatcher:
             action = self._delivery.decide(request, self._look(ticket))
         except PolicyError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._wrong(
                 request, f"decide() raised {type(error).__name__}: {error}"
             ) from error
-        self._follow(ticket, action)
+        self._follow(ticket, action, "decide() must return Serve or Forward")
 
-    def _follow(self, ticket: Ticket, action: object) -> None:
+    def _follow(self, ticket: Ticket, action: object, rule: str) -> None:
         request = ticket.request
         ticket.decisions += 1
         if ticket.decisions > MAX_DECISIONS:
@@ -179,7 +179,7 @@ class Dispatcher:
                 (ticket, action.node),
             )
         else:
-            raise self._wrong(request, f"decide() must return Serve or Forward, got {action!r}")
+            raise self._wrong(request, f"{rule}, got {action!r}")
 
     def _wrong(self, request: Request, reason: str) -> PolicyError:
         return PolicyError("delivery", self.engine.name_of("delivery"), request.request_id, reason)
@@ -310,7 +310,7 @@ class Dispatcher:
             action = self._delivery.review(request, answer, self._look(ticket))
         except PolicyError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._wrong(
                 request, f"review() raised {type(error).__name__}: {error}"
             ) from error
@@ -319,7 +319,7 @@ class Dispatcher:
             return
         ticket.generated = 0
         ticket.first_token_s = float("nan")
-        self._follow(ticket, action)
+        self._follow(ticket, action, "review() must return Accept, Serve or Forward")
 
     def _judge(self, ticket: Ticket) -> tuple[float | None, int | None]:
         """Confidence and prediction of the deployment's model on the request's sample."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from collections.abc import Sequence as Sequences
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from infsim.engine.clock import Call
 from infsim.engine.paths import Hop
@@ -17,6 +18,30 @@ if TYPE_CHECKING:
     from infsim.engine.node import RunningNode
 
 _NOTHING: tuple[Sequence, ...] = ()
+
+
+class Shown(Sequences[Sequence]):
+    """What policies see of a queue: they can index and slice it, but not change it."""
+
+    __slots__ = ("_queue",)
+
+    def __init__(self, queue: Sequences[Sequence]) -> None:
+        self._queue = queue
+
+    @overload
+    def __getitem__(self, at: int) -> Sequence: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Sequence]: ...
+    def __getitem__(self, at: int | slice) -> Sequence | list[Sequence]:
+        if isinstance(at, slice):
+            return [self._queue[i] for i in range(*at.indices(len(self._queue)))]
+        return self._queue[at]
+
+    def __iter__(self) -> Iterator[Sequence]:
+        return iter(self._queue)
+
+    def __len__(self) -> int:
+        return len(self._queue)
 
 
 class PromptQueue:
@@ -41,6 +66,7 @@ class PromptQueue:
         self.key = hop.key
         self.queue: deque[Sequence] = deque()
         self.unfinished: list[Sequence] = []
+        self._shown_queue, self._shown_unfinished = Shown(self.queue), Shown(self.unfinished)
         self.running = 0
         self.now = 0.0
         self.stages = 1
@@ -54,12 +80,12 @@ class PromptQueue:
     @property
     def waiting(self) -> Sequences[Sequence]:
         """Prompts that may be admitted: none at a boundary that preempted a sequence."""
-        return _NOTHING if self.preempted else self.queue
+        return _NOTHING if self.preempted else self._shown_queue
 
     @property
     def prefilling(self) -> Sequences[Sequence]:
         """Admitted prompts that are not finished."""
-        return self.unfinished
+        return self._shown_unfinished
 
     @property
     def decoding(self) -> int:
@@ -82,7 +108,7 @@ class PromptQueue:
                 raise self.wrong(None, f"plan() must return an Iteration, got {plan!r}")
         except PolicyError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self.wrong(None, f"plan() raised {type(error).__name__}: {error}") from error
         return plan
 

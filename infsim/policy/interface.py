@@ -23,6 +23,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from math import isnan
+from operator import index
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
@@ -286,6 +288,14 @@ class Iteration:
     decode_limit: int | None = None
     wake_s: float | None = None
 
+    def __post_init__(self) -> None:
+        for _, tokens in self.chunks:
+            index(tokens)  # a TypeError here points at the line of the policy
+        if self.decode_limit is not None and index(self.decode_limit) < 0:
+            raise ValueError(f"decode_limit is {self.decode_limit}, must not be negative")
+        if self.wake_s is not None and isnan(self.wake_s):
+            raise ValueError("wake_s is not a number")
+
 
 class Batching(ABC):
     """Chooses what enters an iteration.
@@ -321,12 +331,18 @@ class Serve:
 
     deployment: int
 
+    def __post_init__(self) -> None:
+        index(self.deployment)
+
 
 @dataclass(frozen=True, slots=True)
 class Forward:
     """Send the request on to another node (by index), which decides again."""
 
     node: int
+
+    def __post_init__(self) -> None:
+        index(self.node)
 
 
 @dataclass(frozen=True, slots=True)

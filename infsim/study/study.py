@@ -158,12 +158,27 @@ class Study:
         if any(unfinished.values()):
             counts = ", ".join(f"{name} {count:,}" for name, count in unfinished.items())
             found.append(f"Unfinished at the end, and in no E2E latency: {counts} requests.")
+        found += self._unproven_plans()
         costs = [run.details["costs"] for run in self.runs if "costs" in run.details]
         if not all(cost["calibrated"] for cost in costs):
             found.append("Uncalibrated: iteration times come from a model, not from measurements.")
         if extrapolated := sum(cost["extrapolated"] for cost in costs):
             found.append(f"{extrapolated:,} iteration times were extrapolated.")
         return tuple(found)
+
+    def _unproven_plans(self) -> list[str]:
+        """Tell of integer programs that stopped before they had proven their plan."""
+        gaps: dict[str, float] = {}
+        for run in self.runs:
+            for plan in run.details.get("plans") or ():
+                if plan["notes"].get("status") == "node limit":
+                    gap = plan["notes"].get("gap")  # infinite ones are None in a run folder
+                    gap = float("inf") if gap is None else gap
+                    gaps[run.alternative] = max(gap, gaps.get(run.alternative, 0.0))
+        if not gaps:
+            return []
+        counts = ", ".join(f"{name} {gap * 100:.1f} %" for name, gap in gaps.items())
+        return [f"Plans not proven best, the solver stopped at its node limit; gap: {counts}."]
 
     # --- what happened --------------------------------------------------------------------------
 

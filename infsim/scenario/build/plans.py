@@ -92,7 +92,7 @@ def _plan(
             plan = placement.place(deployment, cluster, costs)
     except InfsimError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = f"it raised {type(error).__name__}: {error}"
         raise PolicyError("placement", name, None, reason) from error
     for problem in _problems(plan, deployment):
