@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infsim.results.metrics import (
-    OF_TOKENS,
     METRICS,
+    OF_TOKENS,
     Objectives,
     Window,
     e2e_s,
