@@ -156,14 +156,15 @@ class FirstDeployment(Delivery):
 
 
 class Wander(Delivery):
-    """Forward to the entry of a deployment, serve there, and escalate some answers once."""
+    """Forward to the nearest entry of a deployment, serve there, and escalate some answers once."""
 
     def decide(self, request: Request, view: DeliveryView) -> Serve | Forward:
-        chosen = view.deployments[request.request_id % len(view.deployments)]
-        near = view.delay_s(chosen.node) < 0.04
-        if chosen.up and near and view.here != chosen.node and view.uniform() < 0.5:
-            return Forward(chosen.node)
-        return Serve(min(view.deployments, key=lambda d: (not d.up, d.queue_s + d.service_s)).index)
+        up = [deployment for deployment in view.deployments if deployment.up]
+        elsewhere = [deployment for deployment in up if deployment.node != view.here]
+        if elsewhere and view.uniform() < 0.4:
+            return Forward(min(elsewhere, key=lambda d: view.delay_s(d.node)).node)
+        quickest = min(up or view.deployments, key=lambda d: d.queue_s + d.service_s)
+        return Serve(quickest.index)
 
     def review(
         self, request: Request, answer: Answer, view: DeliveryView

@@ -23,19 +23,19 @@ class Clock:
     """Calls functions at given times."""
 
     def __init__(self) -> None:
-        self._environment = simpy.Environment()
+        self.environment = simpy.Environment()
         self.events = 0
 
     @property
     def now(self) -> float:
-        return float(self._environment.now)
+        return float(self.environment.now)
 
     def at(self, time_s: float, action: Callable[[], None], turn: Turn = Turn.NORMAL) -> None:
         """Call ``action()`` at a time."""
-        event = simpy.Event(self._environment)
+        event = simpy.Event(self.environment)
         event._ok, event._value = True, None
         event.callbacks.append(lambda _: action())
-        self._environment.schedule(event, EventPriority(turn), max(0.0, time_s - self.now))
+        self.environment.schedule(event, EventPriority(turn), max(0.0, time_s - self.now))
 
     def at_or_now(self, time_s: float, action: Callable[[], None]) -> None:
         """Call ``action()`` at a time; at once if that is now."""
@@ -46,5 +46,5 @@ class Clock:
 
     def step(self) -> None:
         """Go on to the next event."""
-        self._environment.step()
+        self.environment.step()
         self.events += 1

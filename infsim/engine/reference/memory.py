@@ -202,12 +202,15 @@ class Memory:
             return
         blocks = self._hashed_blocks(sequence.request)
         whole = min(len(view.prefix_hashes), view.input_tokens // view.prefix_block_tokens)
+        made: set[int] = set()
         for hop, holding in sequence.held.items():
             for value in view.prefix_hashes[len(holding.hashes) : whole]:
                 if (hop, value) not in self.cache[hop.node]:
                     self.cache[hop.node][hop, value] = Entry(blocks)
                     holding.private -= blocks
                     holding.hashes.append(value)
+                    made.add(hop.node)
+        self.world.eased(made)
 
     def release(self, sequence: Sequence) -> None:
         """Give up all that a sequence holds; entries stay in the cache without it."""
@@ -220,7 +223,7 @@ class Memory:
                     position = sequence.request.view.prefix_hashes.index(value)
                     entry = self.cache[hop.node][hop, value]
                     entry.idle_since = (self.releases, -position, place)
-        self.world.released({hop.node for hop in held})
+        self.world.eased({hop.node for hop in held})
 
     def clear(self, node: int) -> None:
         """Forget all that a node held: it failed."""

@@ -91,8 +91,8 @@ class World:
             self._due.remove(node)  # it may become due again by what happens now
             self.iterations.boundary(self.nodes[node])
 
-    def released(self, nodes: set[int]) -> None:
-        """KV was given up on some nodes: wake the hosts where sequences wait that use them."""
+    def eased(self, nodes: set[int]) -> None:
+        """KV was given up or shared on some nodes: wake hosts where sequences wait for these."""
         for sequence in self.sequences:
             if sequence.state is State.WAITING and sequence.path.nodes & nodes:
                 self.touch(sequence.path.entry.node)
@@ -168,7 +168,7 @@ class World:
             return question(*arguments)
         except InfsimError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = f"it raised {type(error).__name__}: {error}"
             raise self.nonsense(kind, policy, request, reason) from error
 
@@ -176,4 +176,5 @@ class World:
         self, kind: str, policy: object, request: Request | None, reason: str
     ) -> PolicyError:
         """The error of a policy that answers what makes no sense."""
-        return PolicyError(kind, type(policy).__name__, request.id if request else None, reason)
+        name = getattr(policy, "policy_name", type(policy).__name__)
+        return PolicyError(kind, name, request.id if request else None, reason)
