@@ -2,7 +2,7 @@
 
 The C parser of PyYAML does the syntax; the values are made here, by rules without surprises:
 ``1e3`` is a number, ``no`` and ``1:30`` are strings, only ``true`` and ``false`` are booleans, keys
-are strings and occur once.
+are strings and occur once. ``<<: *name`` takes over the keys of another mapping, as in YAML 1.1.
 """
 
 from __future__ import annotations
@@ -59,6 +59,9 @@ def parse(text: str, file: str) -> tuple[Any, dict[Path, Place]]:
     return reader.value(root, ()), reader.places
 
 
+_Pair = tuple[ScalarNode, Node]
+
+
 class _Reader:
     """Turns the nodes of one document into data."""
 
@@ -85,9 +88,8 @@ class _Reader:
 
     def _mapping(self, node: MappingNode, path: Path) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for key, value in node.value:
-            if not isinstance(key, ScalarNode):
-                raise InputError("a key must be plain text", where=self._where(key, path))
+        own, merged = self._split(node, path)
+        for key, value in own:
             inner = (*path, key.value)
             if key.value in found:
                 first = self.places[inner].key.line
@@ -97,7 +99,38 @@ class _Reader:
                     hint=f"first in line {first}",
                 )
             found[key.value] = self.value(value, inner, key)
+        for key, value in merged:
+            if key.value not in found:  # what is written here goes before what is taken over
+                found[key.value] = self.value(value, (*path, key.value), key)
         return found
+
+    def _split(self, node: MappingNode, path: Path) -> tuple[list[_Pair], list[_Pair]]:
+        """Return the pairs that a mapping has itself, and those that it takes over by ``<<``."""
+        own: list[_Pair] = []
+        merged: list[_Pair] = []
+        for key, value in node.value:
+            if not isinstance(key, ScalarNode):
+                raise InputError("a key must be plain text", where=self._where(key, path))
+            if key.value == "<<" and not key.style:
+                sources = value.value if isinstance(value, SequenceNode) else [value]
+                for source in sources:
+                    merged += self._taken_over(source, path)
+            else:
+                own.append((key, value))
+        return own, merged
+
+    def _taken_over(self, source: Node, path: Path) -> list[_Pair]:
+        where = self._where(source, path)
+        if not isinstance(source, MappingNode):
+            raise InputError(
+                "'<<' takes over the keys of a mapping, or of a list of them", where=where
+            )
+        if id(source) in self._open:
+            raise InputError("an alias refers to something around it", where=where)
+        self._open.add(id(source))
+        own, merged = self._split(source, path)
+        self._open.remove(id(source))
+        return own + merged
 
     def _scalar(self, node: ScalarNode, path: Path) -> Any:
         if node.tag and not node.tag.startswith("tag:yaml.org,2002:"):

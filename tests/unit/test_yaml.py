@@ -113,3 +113,38 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         parse(text, "f")
     except InputError as error:
         assert str(error).startswith("f:")  # noqa: PT017 - not raising is fine too
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("{<<: *x, b: 3}", {"a": 1, "b": 3}),
+        ("{b: 3, <<: *x}", {"a": 1, "b": 3}),
+        ("{<<: [*x, *y]}", {"a": 1, "b": 2, "c": 5}),
+        ("{<<: {<<: *y, b: 7}}", {"b": 7, "a": 4, "c": 5}),
+        ("{'<<': 1}", {"<<": 1}),
+    ],
+)
+def test_keys_are_taken_over_unless_written_anew(text: str, value: Any) -> None:
+    data, places = parse(f"x: &x {{a: 1, b: 2}}\ny: &y {{a: 4, c: 5}}\nz: {text}", "f")
+    assert data["z"] == value
+    assert all(("z", key) in places for key in value)
+
+
+def test_the_place_of_a_key_that_was_taken_over_is_where_it_is_written() -> None:
+    _, places = parse("x: &x\n  a: 1\nz:\n  <<: *x", "f")
+    assert places["z", "a"].value.line == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("z: {<<: 3}", "takes over the keys of a mapping"),
+        ("z: &z {<<: *z}", "something around it"),
+        ("x: &x {a: 1, a: 2}\nz: {<<: *x}", "given twice"),
+        ("z: {b: 1, b: 2, <<: {a: 1}}", "given twice"),
+    ],
+)
+def test_bad_merges(text: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        parse(text, "f")
