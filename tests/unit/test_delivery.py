@@ -1,20 +1,26 @@
 """What each delivery policy answers when the view is known."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from infsim import registry
 from infsim.cost.accuracy import LEVELS, AccuracyTable, ModelFacts
+from infsim.engine.simulation import simulate
 from infsim.policy.delivery.cascade import Cascade
 from infsim.policy.delivery.forward_or_serve import ForwardOrServe
 from infsim.policy.delivery.local import Local
 from infsim.policy.delivery.remote import Remote
 from infsim.policy.interface import Accept, Answer, Delivery, Serve
+from infsim.testing.experiments import Given, requests, tiers
 from infsim.testing.views import DeliverySight, DeploymentSight, request
 
 SAMPLES = 1000
+Levels = NDArray[np.uint16]
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +43,10 @@ def table() -> AccuracyTable:
     return AccuracyTable(Path("made-up"), "validation", label, facts, levels)
 
 
-def _levels(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
+def _levels(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> Levels:
     first = np.where(right, confidence, 1 - confidence)
-    return np.rint(np.column_stack([first, 1 - first]) * LEVELS).astype(np.uint16)
+    levels: Levels = np.rint(np.column_stack([first, 1 - first]) * LEVELS).astype(np.uint16)
+    return levels
 
 
 DEVICE = DeploymentSight("device", 0, node=0, accuracy_model="small", service_s=0.02)
@@ -235,3 +242,25 @@ class TestCascade:
 )
 def test_parameters_of_a_scenario(spec: dict[str, object], expected: Delivery) -> None:
     assert registry.create("delivery", spec) == expected
+
+
+def cost_s(delivery: Delivery, error_cost_s: float) -> float:
+    """Return the mean cost of an answer in the tiers of the kit: delay, and price of errors."""
+    experiment = tiers()
+    table = requests(1000, 0.02, samples=200)
+    workload = Given(replace(table, input_tokens=np.ones(len(table), dtype=np.int64)))
+    rows = simulate(replace(experiment, delivery=delivery, workload=workload)).requests
+    delay_s = rows["end_s"] - rows["arrival_s"]
+    return float((delay_s + error_cost_s * (rows["correct"] == 0)).mean())
+
+
+@pytest.mark.parametrize("error_cost_s", [0.02, 0.2, 1.0, 5.0])
+@pytest.mark.parametrize("threshold", ["auto", 1.0])
+def test_forwarding_costs_no_more_than_the_cheaper_baseline(
+    error_cost_s: float, threshold: float | Literal["auto"]
+) -> None:
+    forward = cost_s(ForwardOrServe(error_cost_s, threshold=threshold), error_cost_s)
+    baselines = [cost_s(Local(), error_cost_s), cost_s(Remote(), error_cost_s)]
+    assert forward <= min(baselines)
+    if error_cost_s == 0.2:  # both alternatives are worth something
+        assert forward < 0.85 * min(baselines)
