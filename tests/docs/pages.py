@@ -2,7 +2,8 @@
 
 In the order of the page, in a folder of its own that has ``scenarios/`` as the checkout has:
 
-- a block whose first line is ``# name.yaml`` (or ``.py``, ``.csv``) is written to that file;
+- a block whose first line is ``# name.yaml`` (or ``.py``, ``.csv``) is written to that file, CSV
+  without this line;
 - in a ``console`` block, what follows ``$ infsim`` is run, and has to print what is below it;
 - a ``pycon`` block is a doctest.
 
@@ -18,13 +19,12 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 FILE = re.compile(r"# ([\w.-]+\.(?:py|yaml|csv))\n")
@@ -35,13 +35,8 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 def runnable(page: Path) -> bool:
     """Whether anything of a page is run."""
-    return any(language in ("console", "pycon") for language, _ in blocks(page))
-
-
-def blocks(page: Path) -> Iterator[tuple[str, str]]:
-    """Yield language and content of the fenced blocks."""
-    for block in BLOCK.finditer(page.read_text(encoding="utf-8")):
-        yield block[1], block[2]
+    found = BLOCK.findall(page.read_text(encoding="utf-8"))
+    return any(language in ("console", "pycon") for language, _ in found)
 
 
 def played(page: Path) -> tuple[str, list[str]]:
@@ -56,7 +51,8 @@ def played(page: Path) -> tuple[str, list[str]]:
         language, content = block[1], block[2]
         file = FILE.match(content)
         if file:
-            Path(file[1]).write_text(content, encoding="utf-8")
+            named = content if language != "csv" else content[file.end() :]
+            Path(file[1]).write_text(named, encoding="utf-8")
         elif language == "console":
             content = COMMAND.sub(lambda command: _command(command, wrong), content)
         elif language == "pycon":
@@ -109,14 +105,14 @@ def prepare(folder: Path) -> None:
 def update() -> None:
     """Write the output of all commands into the pages, and say what else is wrong."""
     os.environ["COLUMNS"] = "100"
-    for page in filter(runnable, PAGES):
+    for page in PAGES:
         with tempfile.TemporaryDirectory() as folder, chdir(folder):
             prepare(Path(folder))
             sys.path.insert(0, folder)
             text, wrong = played(page)
             sys.path.remove(folder)
         page.write_text(text, encoding="utf-8")
-        print(page.relative_to(ROOT), *wrong, sep="\n")
+        sys.stdout.write("\n".join([str(page.relative_to(ROOT)), *wrong, ""]))
 
 
 if __name__ == "__main__":
