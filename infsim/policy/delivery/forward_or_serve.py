@@ -100,7 +100,7 @@ class ForwardOrServe(Delivery):
             return self.threshold
         model = str(remote.accuracy_model)
         time_s = 2 * view.delay_s(remote.node) + remote.service_s + self.offload_cost_s
-        key = (local, model, time_s)
+        key = (local, model, time_s / self.error_cost_s)
         if key not in self._tuned:
-            self._tuned[key] = table.best_threshold(local, model, time_s / self.error_cost_s)
+            self._tuned[key] = table.best_threshold(*key)
         return self._tuned[key]
