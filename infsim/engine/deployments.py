@@ -25,8 +25,9 @@ class RunningDeployment:
 
     Attributes
     ----------
-    here : int
-        Endpoint from which the candidates' delays are seen at present.
+    here, client : int
+        Endpoint from which the candidates' delays are seen at present, and the one of the client
+        of the request that is being routed.
     made : int
         Tokens that the request being routed has made already: its prompt is longer by them.
     position, until : int or None
@@ -49,7 +50,7 @@ class RunningDeployment:
         self.live = settings.staleness_s == 0
         self.nodes = tuple(dict.fromkeys(stage.node for stage in plan.stages))
         self.candidates = self._stages() if self.mesh else self._replicas()
-        self.here = self.made = 0
+        self.here = self.client = self.made = 0
         self.position: int | None = None
         self.until: int | None = None
         self.parked: deque[Ticket] = deque()
@@ -118,9 +119,9 @@ class RunningDeployment:
         return self.engine.transport.delay[self.here][node]
 
     def host_delay_s(self, source: int | None, target: int | None) -> float:
-        """One-way delay between two candidates; ``None`` is where the request is."""
+        """One-way delay between two candidates; ``None`` is here at first, the client at last."""
         first = self.here if source is None else self.candidates[source].hops[-1].node
-        last = self.here if target is None else self.candidates[target].hops[0].node
+        last = self.client if target is None else self.candidates[target].hops[0].node
         return self.engine.transport.delay[first][last]
 
     def cached_tokens(
@@ -192,7 +193,7 @@ class RunningDeployment:
         believed = self.believed()
         if not believed:
             return None
-        self.here = ticket.here
+        self.here, self.client = ticket.here, ticket.client
         self.made = ticket.generated
         view = self._view
         view.now = self.engine.clock.now

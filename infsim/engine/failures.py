@@ -123,7 +123,7 @@ class Failures:
         if sequence.state != TRAVELLING and sequence.path.entry.node not in nodes:
             engine.entry(sequence.path.entry).remove(sequence)
         if sequence.state == RUNNING:
-            lost.resumable = sequence.prefilled
+            lost.resumable = sequence.prefilled and sequence not in self._replaying
             hops = sequence.path.hops
             lost.held = {
                 i: engine.nodes[hop.node].epoch

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from infsim.engine.node import RunningNode
 
 _order = attrgetter("order")
+_came_back = attrgetter("back_s", "order")
 
 
 class EntryHost(PromptQueue):
@@ -52,9 +53,11 @@ class EntryHost(PromptQueue):
 
     def come_back(self, sequences: list[Sequence]) -> None:
         """Tokens are back: their sequences may decode again, unless they were lost meanwhile."""
-        back = [s for s in sequences if s.state == RUNNING]
-        back.sort(key=_order)
-        self.ready.extend(back)
+        now = self.engine.clock.now
+        for sequence in sequences:
+            if sequence.state == RUNNING:
+                sequence.back_s = now
+                self.ready.append(sequence)
         self._call()
 
     def _call(self) -> None:
@@ -100,8 +103,11 @@ class EntryHost(PromptQueue):
         """Take those that decode now out of the ready ones, in order of admission."""
         if not plan.decode:
             return []
-        limit = len(self.ready) if plan.decode_limit is None else max(0, plan.decode_limit)
-        chosen, self.ready = self.ready[:limit], self.ready[limit:]
+        chosen, self.ready = self.ready, []
+        limit = plan.decode_limit
+        if limit is not None and limit < len(chosen):
+            chosen.sort(key=_came_back)
+            chosen, self.ready = chosen[: max(0, limit)], chosen[max(0, limit) :]
         chosen.sort(key=_order)
         return chosen
 

@@ -71,12 +71,15 @@ class Sequence:
         Whether the prompt has passed the last hop.
     blocks : int
         Blocks reserved for it on every hop, prefix entries included.
+    queued_s, back_s : float
+        When it joined the queue, and when its last token came back.
     order : int
         Order of admission at its entry host.
     """
 
     __slots__ = (
         "_target",
+        "back_s",
         "blocks",
         "cached",
         "computed",
@@ -105,7 +108,7 @@ class Sequence:
         self.prompt = ticket.request.input_tokens + ticket.generated
         self.computed = self.kv = self.blocks = 0
         self.order = self.finish = -1
-        self.queued_s = 0.0
+        self.queued_s = self.back_s = 0.0
         self.prefilled = False
         self.state = TRAVELLING
         # With a prefix cache: what tells its cached tokens, and its entries on every hop.

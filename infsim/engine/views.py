@@ -155,7 +155,7 @@ class Routing:
         return self._deployment.believed()
 
     def delay_s(self, source: int | None, target: int | None) -> float:
-        """One-way delay between two hosts; ``None`` is the client."""
+        """One-way delay between two hosts; see `MeshView`."""
         return self._deployment.host_delay_s(source, target)
 
 

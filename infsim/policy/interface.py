@@ -197,7 +197,10 @@ class MeshView(RoutingView, Protocol):
         """All hosts believed to be up, with their whole spans."""
 
     def delay_s(self, source: int | None, target: int | None) -> float:
-        """One-way delay between two hosts by ``index``; ``None`` is the client."""
+        """One-way delay between two hosts by ``index``.
+
+        ``None`` as the source is where the request is now, as the target its client.
+        """
 
 
 class Router(ABC):

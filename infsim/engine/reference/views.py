@@ -90,11 +90,12 @@ class RoutingLook:
         return self.world.view.hosts(self.index, self.here)
 
     def delay_s(self, source: int | None, target: int | None) -> float:
-        return self.world.delay_s(self._endpoint(source), self._endpoint(target))
+        return self.world.delay_s(
+            self.here if source is None else self._node(source),
+            self.client if target is None else self._node(target),
+        )
 
-    def _endpoint(self, stage: int | None) -> int:
-        if stage is None:
-            return self.client
+    def _node(self, stage: int) -> int:
         return self.world.experiment.plans[self.index].stages[stage].node
 
     def uniform(self) -> float:
