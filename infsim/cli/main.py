@@ -47,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except InfsimError as error:
         _report(error)
         sys.exit(error.exit_code)
+    except OSError as error:  # stdout is a file on a full disk, say
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def command(name: str) -> Callable[[Function], Function]:

@@ -70,6 +70,7 @@ def run(
         progress=False if quiet else None,
         engine=engine.value,
         timeline=timeline,
+        unsaved=lambda study: _show(study, json),
     )
     _show(study, json)
     _log(quiet, f"results in {folder}")

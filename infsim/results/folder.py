@@ -83,12 +83,19 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(
-            f"cannot write {str(path)!r}: {reason}",
-            where=Where("--out"),
-            hint="choose another place",
-        ) from error
+        raise _cannot_write(path, error) from error
+    except InputError as error:
+        # a file of a scratch folder: name what was asked for
+        if isinstance(error.__cause__, OSError):
+            raise _cannot_write(path, error.__cause__) from error.__cause__
+        raise
+
+
+def _cannot_write(path: Path, error: OSError) -> InputError:
+    reason = error.strerror or str(error)
+    return InputError(
+        f"cannot write {str(path)!r}: {reason}", where=Where("--out"), hint="choose another place"
+    )
 
 
 def _check_free(path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -29,6 +29,7 @@ def run_study(
     progress: bool | None = None,
     engine: EngineName = "fast",
     timeline: bool | None = None,
+    unsaved: Callable[[Study], None] | None = None,
 ) -> Study:
     """Run all alternatives of a scenario in all replications.
 
@@ -50,6 +51,9 @@ def run_study(
         The reference engine is the slow and obvious one.
     timeline : bool, optional
         Whether to write a timeline of each run; by default as the scenario says.
+    unsaved : callable, optional
+        Called with the study if the folder cannot be written after all, before the error is
+        raised: a full disk need not cost the result.
 
     Raises
     ------
@@ -74,11 +78,16 @@ def run_study(
     )
     if out is not None:
         output = scenario.spec.output
-        study.save(
-            out,
-            figures=tuple(output.figures),
-            timeline=output.timeline if timeline is None else timeline,
-        )
+        try:
+            study.save(
+                out,
+                figures=tuple(output.figures),
+                timeline=output.timeline if timeline is None else timeline,
+            )
+        except InputError:
+            if unsaved is not None:
+                unsaved(study)
+            raise
     return study
 
 
