@@ -119,13 +119,10 @@ def test_times_are_causal(shape: Shape) -> None:
     record = simulate_reference(experiment)
     requests = record.requests
     arrival, start, first, end = (requests[name] for name in REQUEST_TIMES)
-    delay = experiment.cluster.network.delay_s
     assert not (start < arrival).any()
     assert not (first <= start).any()
-    # the first token may come from farther away than the last one, if it was lost in between
-    late = np.where(requests["attempts"] > 1, delay.max(), 0.0)
-    assert not (end < first - late).any()
     completed = requests["status"] == Status.COMPLETED
+    assert (first <= end)[completed].all()
     for column in (start, first, end):
         assert np.isfinite(column[completed]).all()
     assert np.isnan(end[requests["status"] == Status.UNFINISHED]).all()

@@ -208,7 +208,7 @@ class Dispatch:
         verdict = world.ask("delivery", policy, request, policy.review, request.view, answer, view)
         if isinstance(verdict, Accept):
             to_client_s = world.delay_s(node, world.client_endpoint(request.view.client))
-            self.end(request, "completed", to_client_s=to_client_s)
+            self.end(request, "completed", at_s=world.clock.now + to_client_s)
         elif isinstance(verdict, Serve | Forward):
             request.made = 0
             request.first_token_s = nan
@@ -219,8 +219,12 @@ class Dispatch:
     def _answer(self, request: Request, node: int) -> Answer:
         return Answer(request.deployment, node, None, None)
 
-    def end(self, request: Request, status: str, error: str = "", to_client_s: float = 0.0) -> None:
-        """A request leaves the run."""
+    def end(
+        self, request: Request, status: str, error: str = "", at_s: float | None = None
+    ) -> None:
+        """A request leaves the run: now, or when its answer reaches the client."""
         request.ended = True
-        request.end_s = self.world.clock.now + to_client_s
+        request.end_s = self.world.clock.now
+        if at_s is not None:  # an earlier token may have come from farther away
+            request.end_s = max(at_s, request.first_token_s)
         self.world.books.request(request, status, error)
