@@ -169,17 +169,24 @@ def _resources(instance: Instance, stream_bytes: Iterable[float]) -> Resources:
 
 
 def stages_of(graph: OperatorGraph, nodes: Sequence[int]) -> tuple[Stage, ...]:
-    """Group the operators into stages that follow one another without a cycle.
+    """Chain operators that follow one another on the same node into stages.
 
-    The level of an operator is the number of times that the stream has changed its node on the
-    way there; operators of one node and level are one stage, and every edge between stages leads
-    to a higher level.
+    As stream engines do (operator chaining in Flink): an operator joins the stage of the one
+    before it if nothing else leads from there, and nothing else to here. A stage is computed as
+    one step, so that with any more in it branches would wait for each other. The sources of a
+    node are one stage, where a request enters.
     """
-    level: list[int] = []
+    entries: dict[int, int] = {}
+    heads: list[int] = []  # the first operator of the stage of each one
+    members: dict[int, list[int]] = {}
     for i, node in enumerate(nodes):
         before = graph.predecessors(i)
-        level.append(max((level[p] + (nodes[p] != node) for p in before), default=0))
-    members: dict[tuple[int, int], list[int]] = {}
-    for i, node in enumerate(nodes):
-        members.setdefault((level[i], node), []).append(i)
-    return tuple(Stage(node, tuple(held)) for (_, node), held in sorted(members.items()))
+        if not before:
+            head = entries.setdefault(node, i)
+        elif len(before) > 1 or nodes[before[0]] != node or len(graph.successors(before[0])) > 1:
+            head = i
+        else:
+            head = heads[before[0]]
+        heads.append(head)
+        members.setdefault(head, []).append(i)
+    return tuple(Stage(nodes[head], tuple(held)) for head, held in sorted(members.items()))
