@@ -107,6 +107,13 @@ class Table:
             for row in self.rows
         ]
 
+    @property
+    def width(self) -> int:
+        """Characters that the rows take as text, if nothing is to be folded."""
+        rows = [[column.title for column in self.columns], *self.cells()]
+        longest = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return sum(longest) + 3 * (len(longest) - 1) + 2
+
     def text(self, width: int | None = None, color: bool = False) -> str:
         """Return the table for a terminal.
 

@@ -66,10 +66,23 @@ def differences_table(observations: Observations) -> Table:
     return Table(columns, rows, "differences", contrast_notes(observations))
 
 
-def comparison_tables(observations: Observations) -> list[Table]:
-    """Return the comparison for people: metrics in rows, the first alternative always shown."""
+def comparison_tables(observations: Observations, width: int | None = None) -> list[Table]:
+    """Return the comparison for people: metrics in rows, the first alternative always shown.
+
+    With a ``width`` in characters, the alternatives go into as many tables as it takes for each
+    to be no wider, as far as one alternative beside the first allows.
+    """
+    for beside in range(_BESIDE, 1, -1):
+        tables = _tables_of(observations, beside)
+        if width is None or all(table.width <= width for table in tables):
+            return tables
+    return _tables_of(observations, 1)
+
+
+def _tables_of(observations: Observations, beside: int) -> list[Table]:
+    """Return the comparison in tables of so many alternatives beside the first."""
     first, rest = observations.alternatives[:1], observations.alternatives[1:]
-    groups = [rest[at : at + _BESIDE] for at in range(0, len(rest), _BESIDE)] or [()]
+    groups = [rest[at : at + beside] for at in range(0, len(rest), beside)] or [()]
     notes = (interval_note(observations), *contrast_notes(observations))
     return [
         _comparison(observations, (*first, *group), notes if group == groups[-1] else ())

@@ -236,7 +236,8 @@ class Study:
             width = shutil.get_terminal_size().columns
         head = [self.setup.name]
         head += [self.setup.question] if self.setup.question else []
-        tables = [table.text(width, color) for table in self.comparison]
+        comparison = comparison_tables(self.observations, width)
+        tables = [table.text(width, color) for table in comparison]
         return "\n".join([*head, *tables, *self.notes])
 
     def to_dict(self) -> dict[str, Any]:

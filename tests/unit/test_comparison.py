@@ -176,3 +176,15 @@ def test_the_text_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("COLUMNS", "80")
     assert max(map(len, "\n".join(t.text(80) for t in result.comparison).splitlines())) <= 80
     assert result.text().splitlines()[2:] == result.text(80).splitlines()[2:]
+
+
+def test_tables_take_fewer_alternatives_where_they_would_be_too_wide() -> None:
+    result = study(runs(3, a=1.0, b=0.9, c=0.8, d=0.7))
+    widest = result.comparison[0].width
+    whole, folded = (result.comparison[0].text(w).splitlines() for w in (widest, widest - 1))
+    assert whole[:20] == result.comparison[0].text().splitlines()[:20] != folded[:20]
+    assert result.text(widest).count("TTFT p50") == 1
+    narrower = result.text(widest - 1).splitlines()
+    assert sum("TTFT p50" in line for line in narrower) == 2
+    labels = [line for line in narrower if "throughput" in line]
+    assert all("±" in line for line in labels)  # nothing is folded
