@@ -110,7 +110,8 @@ def _report(error: InfsimError) -> None:
     frames = extract_tb(cause.__traceback__)
     own = str(Path(__file__).parents[1])
     # where the policy went wrong, be it in what it calls of infsim
-    last = next((f for f in reversed(frames) if not f.filename.startswith(own)), frames[-1])
+    theirs = [f for f in frames if f.line and not f.filename.startswith(own)]
+    last = (theirs or frames)[-1]
     print(
         f"  {type(cause).__name__}: {cause}\n"
         f"  in {last.name}, {last.filename}:{last.lineno}: {last.line}",

@@ -76,6 +76,8 @@ class Nodes:
             return []
         policy = self.world.experiment.batching
         answer = self.world.ask("batching", policy, None, policy.plan, view)
+        if not isinstance(answer, Answer):
+            raise self.world.nonsense("batching", policy, None, f"it answered {answer!r}")
         chunks = self._chunks(host, view, answer)
         ready = [sequence for sequence in host.admitted if sequence.ready]
         items = [
