@@ -269,7 +269,25 @@ def _shown_default(default: Any) -> str:
     return "" if default is None or default is False else f"`{default}`"
 
 
+# --- the table of scenarios in the README -------------------------------------------------------
+
+
+def readme() -> str:
+    """Return the README with the table of the shipped scenarios as it has to be."""
+    from infsim.scenario.load import load
+
+    rows = []
+    for path in sorted((HERE.parent / "scenarios").glob("*.yaml")):
+        question = load(path).spec.question or ""
+        rows.append(_row(f"[{path.stem}](scenarios/{path.name})", question))
+    text = (HERE.parent / "README.md").read_text(encoding="utf-8")
+    head, rule, rest = text.partition("| scenario | question |\n|---|---|\n")
+    _, blank, tail = rest.partition("\n\n")
+    return head + rule + "\n".join(rows) + blank + tail
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
+    "../README.md": readme,
     "reference/scenario.md": scenario_page,
     "reference/policies.md": policies_page,
     "reference/cli.md": cli_page,
