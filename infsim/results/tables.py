@@ -162,6 +162,9 @@ class Table:
         notes = [line for note in self.notes for line in ("", note)]
         return "\n".join([*head, *lines, *notes])
 
+    def __repr__(self) -> str:
+        return self.text()
+
     def _repr_html_(self) -> str:
         return self.html()
 

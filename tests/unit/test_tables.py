@@ -26,6 +26,10 @@ def test_text_aligns_and_says_what_is_missing() -> None:
     assert not any(line != line.rstrip() for line in lines)
 
 
+def test_a_console_shows_the_text() -> None:
+    assert repr(TABLE) == TABLE.text()
+
+
 def test_text_has_colour_only_on_demand() -> None:
     assert "\x1b" not in TABLE.text()
     assert "\x1b" in TABLE.text(color=True)
