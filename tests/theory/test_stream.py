@@ -66,7 +66,6 @@ def experiment(
             "format": {"name": "bytes", "like": "fp32", "activation_bits": 8.0},
             "deployments": [
                 {
-                    "expected_context": 1,
                     "model": {
                         "kind": "graph",
                         "name": "diamond",

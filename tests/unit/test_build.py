@@ -228,6 +228,15 @@ def test_deployments_take_model_and_format_from_the_scenario() -> None:
     assert [d.index for d in found] == [0, 1]
 
 
+def test_planning_prices_a_single_input_where_nothing_is_generated() -> None:
+    parts = [{"name": "text"}, {"name": "image", "model": "resnet50"}]
+    found = built(scenario(deployments=parts)).deployments
+    assert [d.expected_context for d in found] == [1024, 1]
+    parts = [{**part, "expected_context": 7} for part in parts]
+    found = built(scenario(deployments=parts)).deployments
+    assert [d.expected_context for d in found] == [7, 7]
+
+
 @pytest.mark.parametrize(
     ("selector", "expected"),
     [

@@ -77,7 +77,7 @@ def _deployment(
         nodes=nodes,
         index=index,
         demand_tokens=part.demand_tokens,
-        expected_context=part.expected_context,
+        expected_context=part.expected_context or (1024 if model.generative else 1),
     )
 
 

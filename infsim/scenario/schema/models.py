@@ -179,7 +179,8 @@ class Deployment(Part):
     """The number format; that of the scenario by default."""
     nodes: Nodes | None = None
     """Nodes that may hold parts of it; all by default."""
-    expected_context: Count = 1024
-    """Context length at which planning prices a decode step."""
+    expected_context: Count | None = None
+    """Context length at which planning prices a step; by default 1024 tokens, or a single input
+    where nothing is generated."""
     demand_tokens: Count | None = None
     """Hint for planning: KV tokens that a sequence is expected to take."""
