@@ -167,7 +167,12 @@ def policies_page() -> str:
     )
     for kind in registry.KINDS:
         sections.append(f"## {kind}\n\n{KINDS[kind]}\n")
-        sections += [_policy(name, registry.lookup(kind, name)) for name in registry.names(kind)]
+        policies = {name: registry.lookup(kind, name) for name in registry.names(kind)}
+        sections += [
+            _policy(name, policy)
+            for name, policy in policies.items()
+            if policy.__module__.startswith("infsim.")  # not those of installed packages
+        ]
     return "\n".join(sections)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from infsim import registry
 from infsim.results.export import LAYOUTS
 from infsim.results.metrics import METRICS
 from infsim.results.recorder import INCIDENT_KINDS, STATUS_NAMES
@@ -22,6 +23,17 @@ def named(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
+@pytest.fixture
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Policies that a page registers are forgotten afterwards."""
+    known = {
+        kind: {name: registry.lookup(kind, name) for name in registry.names(kind)}
+        for kind in registry.KINDS
+    }
+    monkeypatch.setattr(registry, "_classes", known)
+
+
+@pytest.mark.usefixtures("own_registry")
 @pytest.mark.parametrize("page", [*filter(runnable, PAGES)], ids=named)
 def test_what_can_be_run_does_what_is_said(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
