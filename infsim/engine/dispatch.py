@@ -333,7 +333,6 @@ class Dispatcher:
     def failed(self, sequence: Sequence, error: str) -> None:
         """A sequence cannot be finished, and its request with it."""
         sequence.ticket.generated = sequence.generated
-        sequence.ticket.wasted += sequence.kv
         self.leave(sequence)
         self.finish(sequence.ticket, Status.FAILED, error)
 

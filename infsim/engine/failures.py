@@ -196,7 +196,7 @@ class Failures:
         sequence = lost.sequence
         if sequence is None:
             return
-        lost.ticket.wasted += sequence.kv - sequence.cached_tokens
+        lost.ticket.wasted += sequence.worked
         left = self._left(lost)
         if left:
             self.engine.kv.release_hops(sequence, left)
@@ -238,9 +238,7 @@ class Failures:
             memory = engine.kv.memories[hops[i].node]
             memory.allocate(need)
             reserved.append((memory, need))
-        lost.ticket.wasted += sum(old.path.hops[i].share for i in gone) * (
-            old.kv - old.cached_tokens
-        )
+        lost.ticket.wasted += old.worked * sum(old.path.hops[i].share for i in gone)
         path = deployment.maker.chain(tuple(hops))
         self._resume(Sequence(lost.ticket, path, tuple(loads), old.target), old, gone)
         return True

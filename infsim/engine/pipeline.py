@@ -170,7 +170,7 @@ class EntryHost(PromptQueue):
             while not self.engine.kv.room_for_block(sequence):
                 victim = self._last_admitted()
                 self._take_out(victim)
-                lost = victim.kv
+                lost = victim.worked
                 self.engine.release(victim)
                 self.put_back(victim, lost, now)
                 if victim is sequence:

@@ -126,6 +126,11 @@ class Sequence:
         return self.ticket.cached_tokens if self.entries is not None else 0
 
     @property
+    def worked(self) -> int:
+        """Tokens whose KV its entry has computed: what is wasted if it has to be given up."""
+        return max(self.kv, self.computed) - self.cached_tokens
+
+    @property
     def remaining_tokens(self) -> int:
         """Prompt tokens still to be computed; what is cached now need not be."""
         if self.cached is not None and self.state == WAITING:

@@ -320,10 +320,9 @@ class SoloHost(PromptQueue):
             self._leave(victim)
             if victim in self.early:
                 self.early.remove(victim)
-            lost = victim.kv
         else:
             self.unfinished.remove(victim)
-            lost = victim.computed
+        lost = victim.worked
         self.engine.release(victim)
         self.put_back(victim, lost, now)
 

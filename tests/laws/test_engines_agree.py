@@ -26,6 +26,7 @@ EQUAL = (
     "deployment",
     "replica",
     "status",
+    "wasted_tokens",
 )
 NODE_SUMS = ("tokens", "iterations", "failures")
 NODE_TIMES = ("up_s", "down_s", "busy_s", "loading_s")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import isclose, nan
 from typing import TYPE_CHECKING
 
+from infsim.engine.reference.answers import judged
 from infsim.engine.reference.parts import Node, Request
 from infsim.errors import ConservationError
 from infsim.results.recorder import Status
@@ -24,6 +25,9 @@ class Books:
     def request(self, request: Request, status: str, error: str = "") -> None:
         """Take down a request that has ended."""
         view = request.view
+        answer = None
+        if status == "completed":
+            answer = judged(self.world.experiment, request.deployment, view.sample_id)
         self.rows += 1
         self.tokens += request.made
         self.world.recorder.request(
@@ -44,8 +48,8 @@ class Books:
             wasted_tokens=round(request.wasted),
             deployment=request.dispatched[0],
             replica=request.dispatched[1],
-            correct=-1,
-            confidence=nan,
+            correct=-1 if answer is None else int(answer.correct),
+            confidence=nan if answer is None else answer.confidence,
             status=Status[status.upper()],
             error=error,
         )

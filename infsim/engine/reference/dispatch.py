@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import nan
 from typing import TYPE_CHECKING
 
+from infsim.engine.reference.answers import judged
 from infsim.engine.reference.parts import Hop, Path, Request, Sequence, State
 from infsim.engine.reference.views import Candidate, DeliveryLook, RoutingLook
 from infsim.policy.interface import Accept, Answer, Forward, Serve
@@ -217,7 +218,10 @@ class Dispatch:
             raise world.nonsense("delivery", policy, request, f"it answered {verdict!r}")
 
     def _answer(self, request: Request, node: int) -> Answer:
-        return Answer(request.deployment, node, None, None)
+        found = judged(self.world.experiment, request.deployment, request.view.sample_id)
+        if found is None:
+            return Answer(request.deployment, node, None, None)
+        return Answer(request.deployment, node, found.confidence, found.prediction)
 
     def end(
         self, request: Request, status: str, error: str = "", at_s: float | None = None

@@ -188,7 +188,7 @@ class Nodes:
 
     def give_up(self, sequence: Sequence) -> None:
         """A sequence that has not ended gives up its KV: what was computed is wasted."""
-        sequence.request.wasted += self.world.share(sequence.done)
+        sequence.request.wasted += sequence.worked
         self.leave(sequence)
         self.world.memory.release(sequence)
 
@@ -225,15 +225,14 @@ class Nodes:
         node.tokens += sum(item.tokens for item in iteration.items)
         for item in iteration.items:
             if item.sequence.alive:
-                self._update(item, hop, at_entry=not iteration.batches)
+                self._update(item, at_entry=not iteration.batches)
         world.touch(node.index)
         for batch in iteration.batches or self._batches(iteration.items):
             world.passes.go_on(batch, hop)
 
-    def _update(self, item: Item, hop: Hop, at_entry: bool) -> None:
+    def _update(self, item: Item, *, at_entry: bool) -> None:
         """Bring a sequence up to date with what was computed."""
         sequence = item.sequence
-        sequence.done[hop] = sequence.done.get(hop, 0) + item.tokens
         if at_entry:
             sequence.kv += item.tokens
             if item.kind is Kind.CHUNK:

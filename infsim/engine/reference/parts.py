@@ -129,14 +129,17 @@ class Sequence:
     passed: bool = False
     """Whether its prompt has passed the last hop."""
     held: dict[Hop, Holding] = field(default_factory=dict)
-    done: dict[Hop, int] = field(default_factory=dict)
-    """Tokens that each hop has computed."""
     pending: set[Hop] = field(default_factory=set)
     """New hops that still have to compute what a lost one held."""
 
     @property
     def alive(self) -> bool:
         return self.state is not State.GONE
+
+    @property
+    def worked(self) -> int:
+        """Tokens whose KV its entry has computed."""
+        return max(0, self.kv - self.request.cached_tokens)
 
     @property
     def unfinished(self) -> bool:

@@ -73,13 +73,7 @@ class Replay:
             held={hop: old.held[hop] for hop in path.hops},
             pending=set(new_hops.values()),
         )
-        # what was under way when it was lost is not in the KV that goes on
-        new.done = {
-            hop: min(tokens, kv - old.held[hop].cached)
-            for hop, tokens in old.done.items()
-            if hop not in new_hops
-        }
-        request.wasted += world.share({hop: old.done.get(hop, 0) for hop in new_hops})
+        request.wasted += old.worked * world.share(new_hops)
         old.held = {}
         world.lost.remove(old)
         world.sequences.append(new)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from infsim.cost.interface import StepCost
@@ -135,13 +135,12 @@ class World:
             i in source.operators and j in target.operators for i, j, _ in edges
         )
 
-    def share(self, tokens: dict[Hop, int]) -> float:
-        """Tokens computed at some hops, weighted by their share of the operators."""
-        if not tokens:
-            return 0.0
-        index = next(iter(tokens)).deployment
-        operators = len(self.experiment.deployments[index].model.graph)
-        return sum(count * len(hop.operators) for hop, count in tokens.items()) / operators
+    def share(self, hops: Iterable[Hop]) -> float:
+        """Share of these hops in the operators of their deployment."""
+        return sum(
+            len(hop.operators) / len(self.experiment.deployments[hop.deployment].model.graph)
+            for hop in hops
+        )
 
     def stage_number(self, hop: Hop) -> int:
         """Index of a stage among those of all plans."""
