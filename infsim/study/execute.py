@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from infsim.results.runs import Run
 
 if TYPE_CHECKING:
     from infsim.engine.experiment import Experiment
+    from infsim.model.deployment import Deployment
     from infsim.scenario.scenario import Scenario
 
 EngineName = Literal["fast", "reference"]
@@ -61,7 +62,7 @@ def describe(experiment: Experiment) -> dict[str, Any]:
             "stages": [
                 {
                     "node": cluster.nodes[stage.node].name,
-                    "operators": [stage.operators[0], stage.operators[-1]],
+                    "operators": _operators(deployment, stage.operators),
                     "count": len(stage.operators),
                 }
                 for stage in plan.stages
@@ -80,6 +81,14 @@ def describe(experiment: Experiment) -> dict[str, Any]:
     prices = [cluster.sites[node.site].price for node in cluster.nodes]
     found: dict[str, Any] = plain({"plans": plans, "costs": costs, "prices_per_kwh": prices})
     return found
+
+
+def _operators(deployment: Deployment, held: Sequence[int]) -> list[Any]:
+    """Return the first and the last operator of a part of a chain; of a graph, all by name."""
+    graph = deployment.model.graph
+    if graph.is_chain:
+        return [held[0], held[-1]]
+    return [graph.operators[i].name for i in held]
 
 
 def plain(value: Any) -> Any:

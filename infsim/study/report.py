@@ -23,6 +23,9 @@ CONTRAST_COLUMNS = (
 # Alternatives beside the first in one table for people; more go into further tables.
 _BESIDE = 3
 
+# From this many times the first value on, a change is shown as a factor.
+_FACTOR = 10
+
 
 def summary_table(observations: Observations) -> Table:
     """Return one row per alternative with an estimate of every metric that exists."""
@@ -125,7 +128,8 @@ def change(contrast: Contrast) -> str:
     """Return a difference in a few characters: ``-8.2 % *``, ``~`` within noise, ``=`` for none.
 
     One that cannot be told from noise is in parentheses.
-    Fractions differ in percentage points (pp), everything else in percent of the first value.
+    Fractions differ in percentage points (pp), everything else in percent of the first value, or
+    by a factor (``x 41.6``) from ten on.
     """
     value = contrast.difference.value
     if math.isnan(value):
@@ -136,6 +140,8 @@ def change(contrast: Contrast) -> str:
         return "="
     if METRICS[contrast.metric].dimension == "fraction":
         shown = f"{_tenths(value * 100):+} pp"
+    elif contrast.relative >= _FACTOR - 1:
+        shown = f"x {format_value(contrast.second / contrast.first)}"
     elif math.isfinite(contrast.relative):
         shown = f"{_tenths(contrast.relative * 100):+} %"
     else:

@@ -25,7 +25,7 @@ SMALL: dict[str, list[str]] = {
         "compare.list.ilp-bottleneck.placement={name: ilp-bottleneck, replicas: 2, node_limit: 1}",
     ],
     "nearby-vs-far": ["workload.requests=15"],
-    "idn-tiers": ["workload.duration=1 s"],
+    "idn-tiers": ["workload.duration=0.5 s"],
     "stream-dag": ["workload.requests=40"],
 }
 

@@ -7,7 +7,8 @@ import pytest
 from infsim.results.metrics import METRICS, Objectives
 from infsim.results.recorder import RunRecord, Status
 from infsim.results.runs import Run
-from infsim.study.comparison import Observations
+from infsim.results.statistics import Estimate
+from infsim.study.comparison import Contrast, Observations
 from infsim.study.report import change
 from tests.records import queue, record, study
 
@@ -67,6 +68,14 @@ def test_equal_metrics_are_no_comparison() -> None:
     same = next(c for c in found.contrasts if c.metric == "availability")
     assert same.beyond_noise is None
     assert change(same) == "="
+
+
+@pytest.mark.parametrize(
+    ("second", "shown"), [(0.9, "-10.0 %"), (9.9, "+890.0 %"), (10.0, "x 10.0"), (8062.0, "x 8062")]
+)
+def test_large_changes_are_factors(second: float, shown: str) -> None:
+    found = Contrast("b", "e2e_p50_s", 1.0, second, Estimate(second - 1), math.nan)
+    assert change(found) == f"({shown})"
 
 
 def test_a_long_single_run_is_cut_into_batches() -> None:

@@ -267,6 +267,23 @@ def test_input_files(tmp_path: Path) -> None:
     assert shipped.name == "sample.csv"
 
 
+def test_plans_of_graphs_name_their_operators() -> None:
+    operators = {"split": {"macs": "1M"}, "left": {"macs": "1M"}, "right": {"macs": "1M"}}
+    edges = [["split", "left"], ["split", "right"]]
+    study = infsim.run(
+        {
+            "name": "fork",
+            "model": {"kind": "graph", "name": "fork", "operators": operators, "edges": edges},
+            "cluster": {"nodes": [{"name": "gpu", "device": "l4"}]},
+            "workload": {"arrivals": {"rate": "1 /s"}, "requests": 2},
+            "policies": {"placement": "odp"},
+        },
+        progress=False,
+    )
+    (plan,) = study.runs[0].details["plans"]
+    assert [stage["operators"] for stage in plan["stages"]] == [["split"], ["left"], ["right"]]
+
+
 def test_details_become_plain_data() -> None:
     import numpy as np
 
