@@ -22,8 +22,15 @@ _LOADING = "#E69F00"
 _IDLE, _BUSY = "#E8EEF4", "#0B4F8A"
 
 
-def node_timeline(record: RunRecord) -> Figure:
-    """Return one row per node: how busy it was, when it was down, when it loaded weights."""
+def node_timeline(record: RunRecord, run: str = "") -> Figure:
+    """Return one row per node: how busy it was, when it was down, when it loaded weights.
+
+    Parameters
+    ----------
+    record : RunRecord
+    run : str
+        What the run is called in the figure.
+    """
     from matplotlib.colors import LinearSegmentedColormap
 
     names = record.text(record.nodes["name"])
@@ -43,7 +50,7 @@ def node_timeline(record: RunRecord) -> Figure:
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_yticks(range(len(names)), names, fontsize=min(7.0, 60 * row_in))
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel("time (s)")
+        axes.set_xlabel(f"time (s) in {run}" if run else "time (s)")
         for side in axes.spines.values():
             side.set_visible(False)
         _legend(figure)

@@ -85,13 +85,17 @@ def _annotate(axes: Axes, row: int, estimate: Estimate, largest: float) -> None:
             estimate.value, row, xerr=[[low], [high]], color=INK, capsize=2, linewidth=0.9
         )
         end = estimate.high
-    text = f"{estimate.value:,.0f}" if estimate.value >= 100 else f"{estimate.value:.3g}"
     axes.text(
         end + 0.02 * largest,
         row,
-        text,
+        shown(estimate.value),
         va="center",
         fontsize=6.5,
         color=INK,
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},  # hides the grid behind it
     )
+
+
+def shown(value: float) -> str:
+    """Return a value in three digits, zeros included, or in as many as it has before the point."""
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:#.3g}"

@@ -22,7 +22,8 @@ def figures(study: Study) -> dict[str, Figure]:
     """
     found = {"comparison": comparison(measured(study), estimates(study))}
     if study.runs and (study.runs[0].record.nodes["failures"] > 0).any():
-        found["nodes"] = node_timeline(study.runs[0].record)
+        first = study.runs[0]
+        found["nodes"] = node_timeline(first.record, f"the first run of {first.alternative}")
     return found
 
 

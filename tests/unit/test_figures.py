@@ -12,6 +12,7 @@ from infsim.errors import InputError
 from infsim.figures import comparison, latency_cdf, node_timeline, save, throughput_bars
 from infsim.figures.nodes import busy_share
 from infsim.figures.style import TEXT_IN
+from infsim.figures.throughput import shown
 from infsim.results.recorder import Recorder
 from infsim.results.runs import Run
 from infsim.results.statistics import Estimate
@@ -123,3 +124,16 @@ def test_a_study_without_data_still_has_a_figure(tmp_path: Path) -> None:
 def test_churn_adds_the_timeline_of_the_nodes() -> None:
     run = record(nodes=({"failures": 1},), incidents=[(2.0, 0, "down"), (4.0, 0, "up")])
     assert list(study([Run("a", 0, run)]).figures()) == ["comparison", "nodes"]
+
+
+def test_the_node_timeline_says_what_it_shows() -> None:
+    (axes,) = node_timeline(queue(20), "the first run of a").axes
+    assert axes.get_xlabel() == "time (s) in the first run of a"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(9.0, "9.00"), (0.059, "0.0590"), (12.04, "12.0"), (99.97, "100"), (2289.4, "2,289")],
+)
+def test_bars_are_labelled_alike(value: float, text: str) -> None:
+    assert shown(value) == text
