@@ -263,14 +263,14 @@ def pipelines(settings: Settings | None = None, *, volatile: bool = False) -> Ex
     held = [(0, 0, 4), (1, 4, 6), (2, 0, 2), (3, 2, 4), (4, 4, 6)]
     nodes = [node(i, e - s, availability=outages(i) if volatile else None) for i, s, e in held]
     plan = Plan(spans(*held), ((0, 1), (2, 3, 4)))
-    return experiment(cluster(nodes), plan, requests(30, 0.2), settings)
+    return experiment(cluster(nodes), plan, requests(20, 0.15), settings)
 
 
 def mesh(settings: Settings | None = None, *, volatile: bool = False) -> Experiment:
     """Six nodes whose spans overlap, so that a request has many paths."""
     held = [(0, 0, 3), (1, 0, 2), (2, 2, 5), (3, 1, 4), (4, 3, 6), (5, 4, 6)]
     nodes = [node(i, e - s, availability=outages(i) if volatile else None) for i, s, e in held]
-    return experiment(cluster(nodes), Plan(spans(*held), None), requests(30, 0.2), settings)
+    return experiment(cluster(nodes), Plan(spans(*held), None), requests(20, 0.15), settings)
 
 
 def sessions() -> Experiment:

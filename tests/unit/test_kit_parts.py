@@ -35,7 +35,7 @@ def test_experiments_are_worth_running(name: str) -> None:
         assert len(np.unique(rows["deployment"])) == 4
         assert set(rows["correct"].tolist()) == {0, 1}
     else:
-        assert rows["preemptions"].sum() > 3
+        assert rows["preemptions"].sum() > 1
         assert (nodes["peak_kv_bytes"] > 0.95 * nodes["kv_capacity_bytes"]).any()
     assert (rows["cached_tokens"].sum() > 0) == (name == "sessions")
 
