@@ -25,6 +25,10 @@ class Replay(Recovery):
 
     max_losses: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.max_losses is not None and self.max_losses < 0:
+            raise ValueError(f"max_losses must not be negative, got {self.max_losses}")
+
     def recover(self, loss: Loss) -> Action:
         if self.max_losses is not None and loss.attempts > self.max_losses:
             return Action.FAIL
