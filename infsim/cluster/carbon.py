@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
+from math import inf, nan
 
 from infsim.errors import InputError
 
@@ -18,7 +19,7 @@ class CarbonIntensity:
         Where steps start, in seconds of the run, increasing. The first value also holds
         before its start.
     values_g_per_kwh : sequence of float
-        Intensity from each start on.
+        Intensity from each start on; NaN if it is not known.
     period_s : float or None
         The series repeats after this time (counted from the first start); ``None`` holds the
         last value for ever.
@@ -46,7 +47,7 @@ class CarbonIntensity:
                 f"carbon intensity: {len(starts_s)} times for {len(values_g_per_kwh)} values"
             )
         for value in values_g_per_kwh:
-            if not 0 <= value < float("inf"):
+            if value < 0 or value == inf:
                 raise InputError(f"carbon intensity must not be negative, got {value!r} g/kWh")
         for before, after in pairwise(starts_s):
             if not before < after:
@@ -65,6 +66,11 @@ class CarbonIntensity:
     def constant(cls, g_per_kwh: float) -> CarbonIntensity:
         """Return an intensity that never changes."""
         return cls([0.0], [g_per_kwh])
+
+    @classmethod
+    def unknown(cls) -> CarbonIntensity:
+        """Return an intensity that nobody has told: what is made of it is NaN, not 0."""
+        return cls.constant(nan)
 
     @property
     def is_constant(self) -> bool:

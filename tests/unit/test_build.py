@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,13 @@ def test_sites_take_what_they_do_not_say_from_the_scenario() -> None:
     assert (sites["eu"].carbon.at(0), sites["us"].carbon.at(0)) == (30.0, 400.0)
     assert (sites["eu"].price, sites["us"].price) == (0.1, 0.1)
     assert (sites["eu"].pue, sites["us"].pue) == (1.1, 1.5)
+
+
+def test_carbon_that_nobody_told_is_not_zero() -> None:
+    told = nodes(GPU | {"region": "eu"}, regions={"eu": {"carbon": "0 g/kWh"}, "us": {}})
+    sites = built(told).cluster.sites
+    assert sites["eu"].carbon.integral(0, 10) == 0
+    assert math.isnan(sites["us"].carbon.integral(0, 10))
 
 
 def test_carbon_from_a_file(tmp_path: Path) -> None:

@@ -64,6 +64,13 @@ def order(runs: tuple[Run, ...]) -> list[tuple[str, int]]:
     return [(run.alternative, run.replication) for run in runs]
 
 
+def test_carbon_is_not_shown_as_zero_where_nobody_told_its_intensity(small: Study) -> None:
+    assert "energy_j" in small.observations.metrics
+    assert "carbon_g" not in small.observations.metrics
+    told = infsim.run({**SCENARIO, "energy": {"carbon": "50 g/kWh"}}, replications=1)
+    assert "carbon_g" in told.observations.metrics
+
+
 def test_all_alternatives_run_in_all_replications(small: Study) -> None:
     assert order(small.runs) == [
         ("random", 0),

@@ -74,7 +74,7 @@ def _carbon(entry: CarbonFile | float | None) -> CarbonIntensity:
 
         start = None if entry.start is None else datetime.fromisoformat(entry.start)
         return read_carbon(Path(entry.file), start)
-    return CarbonIntensity.constant(entry or 0.0)
+    return CarbonIntensity.unknown() if entry is None else CarbonIntensity.constant(entry)
 
 
 def _nodes(alternative: Alternative, index: int, group: NodeGroup, members: Roster) -> list[Node]:
