@@ -15,8 +15,8 @@ from infsim.model.catalog import load, load_format
 from infsim.model.deployment import Deployment
 from infsim.policy.interface import Plan, Stage
 from infsim.rng import Streams
-from infsim.workload.requests import Workload
 from infsim.workload.readers.trace import open_trace
+from infsim.workload.requests import Workload
 from infsim.workload.transform import Limit, Rescale
 
 SITE = {"lab": Site("lab")}
