@@ -167,6 +167,8 @@ def _string(dumper: yaml.SafeDumper, text: str) -> ScalarNode:
 
 def _number(dumper: yaml.SafeDumper, value: float) -> ScalarNode:
     text = repr(value) if abs(value) != float("inf") else ".inf" if value > 0 else "-.inf"
+    if "." not in text:  # PyYAML takes 1e-05 for a string, and would put it in quotes
+        text = text.replace("e", ".0e")
     return dumper.represent_scalar("tag:yaml.org,2002:float", text)
 
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from infsim.errors import InputError
@@ -101,6 +101,8 @@ def test_anchors_repeat_a_value() -> None:
 
 
 @given(DATA)
+@example(1e-05)
+@example([1e20, 5e-324])
 def test_dump_is_undone_by_parse(data: Any) -> None:
     again = parse(dump({"x": data}), "f")[0]["x"]
     assert again == data
