@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from infsim.scenario.load import load
     from infsim.scenario.scenario import Scenario
     from infsim.study.api import compare, run
+    from infsim.study.study import Study
 
 __version__ = "0.1.0"
-__all__ = ["Scenario", "__version__", "compare", "load", "register", "run"]
+__all__ = ["Scenario", "Study", "__version__", "compare", "load", "register", "run"]
 
 # imported at first use: `import infsim` has to be cheap for the command line
 _HOMES = {
     "Scenario": "infsim.scenario.scenario",
+    "Study": "infsim.study.study",
     "compare": "infsim.study.api",
     "load": "infsim.scenario.load",
     "register": "infsim.registry",

@@ -229,7 +229,7 @@ class Engine:
         sequence.prefilled = True
         if self.settings.prefix_cache:
             self.eased(self.kv.share_prefix(sequence))
-        ticket = sequence.ticket
+        ticket = sequence._ticket
         if ticket.first_token_s != ticket.first_token_s:
             ticket.first_token_s = now + self.transport.delay[last.node][ticket.client]
 

@@ -246,7 +246,7 @@ class Dispatcher:
             return
         if not engine.kv.possible(sequence):
             self.leave(sequence)
-            self.finish(sequence.ticket, Status.REJECTED, "kv capacity")
+            self.finish(sequence._ticket, Status.REJECTED, "kv capacity")
             return
         sequence.state = WAITING
         sequence.queued_s = engine.clock.now
@@ -288,7 +288,7 @@ class Dispatcher:
 
     def ended(self, sequence: Sequence, last: Hop) -> None:
         """A sequence has made all its tokens."""
-        ticket = sequence.ticket
+        ticket = sequence._ticket
         ticket.generated = sequence.generated
         self.leave(sequence)
         if self._reviews:
@@ -332,9 +332,9 @@ class Dispatcher:
 
     def failed(self, sequence: Sequence, error: str) -> None:
         """A sequence cannot be finished, and its request with it."""
-        sequence.ticket.generated = sequence.generated
+        sequence._ticket.generated = sequence.generated
         self.leave(sequence)
-        self.finish(sequence.ticket, Status.FAILED, error)
+        self.finish(sequence._ticket, Status.FAILED, error)
 
     def finish(
         self, ticket: Ticket, status: Status, error: str = "", end_s: float | None = None

@@ -119,7 +119,7 @@ class Failures:
     def lose(self, sequence: Sequence, nodes: tuple[int, ...]) -> None:
         """A sequence is lost now; it will be recovered when that is detected."""
         engine = self.engine
-        lost = Lost(sequence.ticket, sequence, tuple(sorted(nodes)))
+        lost = Lost(sequence._ticket, sequence, tuple(sorted(nodes)))
         if sequence.state != TRAVELLING and sequence.path.entry.node not in nodes:
             engine.entry(sequence.path.entry).remove(sequence)
         if sequence.state == RUNNING:
@@ -131,7 +131,7 @@ class Failures:
                 if hop.node not in nodes
             }
         self._replaying.pop(sequence, None)
-        sequence.ticket.generated = sequence.generated
+        sequence._ticket.generated = sequence.generated
         self.desk.leave(sequence)
         self._await_detection(lost)
 
@@ -240,7 +240,7 @@ class Failures:
             reserved.append((memory, need))
         lost.ticket.wasted += old.worked * sum(old.path.hops[i].share for i in gone)
         path = deployment.maker.chain(tuple(hops))
-        self._resume(Sequence(lost.ticket, path, tuple(loads), old.target), old, gone)
+        self._resume(Sequence(lost.ticket, path, tuple(loads), old._target), old, gone)
         return True
 
     def _resume(self, resumed: Sequence, old: Sequence, gone: list[int]) -> None:
@@ -263,12 +263,12 @@ class Failures:
         for node in path.nodes:
             engine.nodes[node].active[resumed] = None
         self._replaying[resumed] = set(gone)
-        edge_bytes = engine.deployments[resumed.ticket.deployment].maker.edge_bytes
+        edge_bytes = engine.deployments[resumed._ticket.deployment].maker.edge_bytes
         for i in gone:
             hop = path.hops[i]
             size = resumed.kv * edge_bytes(hop.key[2])
             engine.transport.send(
-                resumed.ticket.client, hop.node, size, self._replay_reached, (resumed, i)
+                resumed._ticket.client, hop.node, size, self._replay_reached, (resumed, i)
             )
 
     def _replay_reached(self, content: tuple[Sequence, int], arrived: bool) -> None:
@@ -279,7 +279,7 @@ class Failures:
         if not arrived:
             self.lose(sequence, (hop.node,))
             return
-        batch = Batch(sequence.path, sequence.ticket.client)
+        batch = Batch(sequence.path, sequence._ticket.client)
         batch.add_chunk(sequence, 0, sequence.kv, False)
         batch.replay = sequence
         self.engine.stage(hop).put(batch, i)

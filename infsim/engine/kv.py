@@ -97,7 +97,7 @@ class KvReservations:
         if self.prefix_cache:
             self._refer(sequences)
         for sequence in sequences:
-            sequence.ticket.cached_tokens = sequence.computed
+            sequence._ticket.cached_tokens = sequence.computed
             for i, hop in enumerate(sequence.path.hops):
                 self.memories[hop.node].allocate(self._own_bytes(sequence, i, hop))
 

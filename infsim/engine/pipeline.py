@@ -215,7 +215,7 @@ class EntryHost(PromptQueue):
 
 
 def _batch_of(batches: dict[tuple[Path, int], Batch], sequence: Sequence, relay: bool) -> Batch:
-    client = sequence.ticket.client if relay else -1
+    client = sequence._ticket.client if relay else -1
     key = (sequence.path, client)
     batch = batches.get(key)
     if batch is None:

@@ -149,8 +149,8 @@ class PromptQueue:
                     sequence.request.request_id,
                     f"a chunk of {tokens} tokens of a prompt with {left} left",
                 )
-            if sequence.ticket.start_s != sequence.ticket.start_s:
-                sequence.ticket.start_s = now
+            if sequence._ticket.start_s != sequence._ticket.start_s:
+                sequence._ticket.start_s = now
         return named
 
     def _admit(self, sequences: list[Sequence]) -> None:
@@ -194,14 +194,14 @@ class PromptQueue:
 
         If its prompt and the tokens made so far exceed the memory, its request fails.
         """
-        sequence.ticket.wasted += lost_tokens
+        sequence._ticket.wasted += lost_tokens
         left = sequence.prompt - sequence.computed
         sequence.prompt = sequence.request.input_tokens + sequence.generated
         sequence.computed = sequence.kv = 0
         sequence.state = WAITING
         sequence.prefilled = False
         sequence.queued_s = now
-        sequence.ticket.preemptions += 1
+        sequence._ticket.preemptions += 1
         self.running -= 1
         self.preempted = True
         for load in sequence.loads:

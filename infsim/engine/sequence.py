@@ -53,7 +53,9 @@ class Ticket:
 
 
 class Sequence:
-    """One attempt of a request on one path.
+    """One attempt of a request on one path; a batching policy sees it as a `PromptView`.
+
+    The underscored attributes know the hidden output length, and are the engine's only.
 
     A sequence that decodes in a fast-forwarded host has its ``kv`` and ``generated`` as of
     decode iteration 0 of that host; the host adds its count of iterations.
@@ -79,6 +81,7 @@ class Sequence:
 
     __slots__ = (
         "_target",
+        "_ticket",
         "back_s",
         "blocks",
         "cached",
@@ -95,11 +98,10 @@ class Sequence:
         "queued_s",
         "request",
         "state",
-        "ticket",
     )
 
     def __init__(self, ticket: Ticket, path: Path, loads: tuple[Load, ...], target: int) -> None:
-        self.ticket = ticket
+        self._ticket = ticket
         self.request = ticket.request
         self.path = path
         self.loads = loads
@@ -116,14 +118,9 @@ class Sequence:
         self.entries: list[list[Hashable]] | None = None
 
     @property
-    def target(self) -> int:
-        """Tokens that will be made; hidden from policies by name only, so never hand it out."""
-        return self._target
-
-    @property
     def cached_tokens(self) -> int:
         """Tokens whose KV it found in the prefix cache."""
-        return self.ticket.cached_tokens if self.entries is not None else 0
+        return self._ticket.cached_tokens if self.entries is not None else 0
 
     @property
     def worked(self) -> int:

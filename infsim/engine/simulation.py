@@ -108,7 +108,7 @@ class Simulation:
         for host in node.hosts:
             host.fail(now)
         for sequence in node.active:
-            sequence.ticket.generated = sequence.generated
+            sequence._ticket.generated = sequence.generated
         node.stop(now)
         node.enter(node.state, now)
 

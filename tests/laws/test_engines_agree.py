@@ -27,6 +27,8 @@ EQUAL = (
     "replica",
     "status",
     "wasted_tokens",
+    "correct",
+    "confidence",
 )
 NODE_SUMS = ("tokens", "iterations", "failures")
 NODE_TIMES = ("up_s", "down_s", "busy_s", "loading_s")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
+from heapq import heappush
 
 import simpy
 from simpy.events import EventPriority
@@ -35,7 +36,10 @@ class Clock:
         event = simpy.Event(self.environment)
         event._ok, event._value = True, None
         event.callbacks.append(lambda _: action())
-        self.environment.schedule(event, EventPriority(turn), max(0.0, time_s - self.now))
+        # SimPy schedules by delay, and now + (time - now) may miss the time by a rounding error
+        environment = self.environment
+        entry = (max(time_s, self.now), EventPriority(turn), next(environment._eid), event)
+        heappush(environment._queue, entry)
 
     def at_or_now(self, time_s: float, action: Callable[[], None]) -> None:
         """Call ``action()`` at a time; at once if that is now."""
