@@ -33,6 +33,8 @@ class Clock(simpy.Environment):
 
     stopped = False
     """Set to end the run before the next event."""
+    events = 0
+    """Events handled so far."""
 
     def moment(self) -> bool:
         """Handle all events of the next moment; False if there is none, or the run has ended."""
@@ -42,6 +44,7 @@ class Clock(simpy.Environment):
         time = queue[0][0]
         while queue and queue[0][0] == time and not self.stopped:
             self.step()
+            self.events += 1
         return not self.stopped
 
     def at(

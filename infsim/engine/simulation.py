@@ -94,6 +94,7 @@ class Simulation:
         for node in engine.nodes:
             self._record_node(node, now)
         engine.recorder.counters.update(
+            events=engine.clock.events,
             messages=transport.messages,
             bytes_sent=sum(transport.sent),
             bytes_received=sum(transport.received),
