@@ -29,7 +29,7 @@ def made_per_second(workload: Workload, requests: int = 500_000) -> float:
     start = time.process_time()
     made = sum(len(part) for part in Limit(workload, requests=requests).blocks(Streams(0)))
     rate = made / (time.process_time() - start)
-    print(f"{rate / 1e6:.1f} million requests per CPU second")  # noqa: T201
+    print(f"{rate / 1e6:.1f} million requests per CPU second")
     assert made == requests
     return rate
 
@@ -66,5 +66,5 @@ def test_reading_needs_the_memory_of_a_block(tmp_path: Path) -> None:
     start = time.process_time()
     read = sum(len(part) for part in open_trace(path).blocks(Streams(0)))
     rate = read / (time.process_time() - start)
-    print(f"{rate / 1e6:.2f} million rows read per CPU second")  # noqa: T201
+    print(f"{rate / 1e6:.2f} million rows read per CPU second")
     assert rate > 0.3e6
