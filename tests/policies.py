@@ -191,4 +191,4 @@ class InTurn(Recovery):
 
     def recover(self, loss: Loss) -> Action:
         turn: Sequence[Action] = (Action.REPLAY, Action.RESTART, Action.REPLAY, Action.FAIL)
-        return turn[(loss.request.request_id + loss.attempts) % 4]
+        return turn[(loss.request.request_id + loss.attempts + len(loss.lost_nodes)) % 4]

@@ -121,7 +121,7 @@ class Churn:
         self._record_loss(request, lost_nodes)
 
         def detect() -> None:
-            action = self._recover(request, lost_nodes | self.failed_since(failures))
+            action = self._recover(request, lost_nodes)
             if action is not None:
                 world.dispatch.decide(request)
 
@@ -140,7 +140,7 @@ class Churn:
     def _detect(self, sequence: Sequence, lost_nodes: set[int]) -> None:
         """A loss is known: recover the request."""
         world, request = self.world, sequence.request
-        action = self._recover(request, lost_nodes | self.failed_since(sequence.failures), sequence)
+        action = self._recover(request, lost_nodes, sequence)
         if action is Action.REPLAY and world.replay.try_in_place(sequence):
             return
         if sequence in world.lost:
@@ -169,11 +169,11 @@ class Churn:
         action = world.ask("recovery", policy, request, policy.recover, loss)
         if not isinstance(action, Action):
             raise world.nonsense("recovery", policy, request, f"it answered {action!r}")
-        node = min(lost_nodes, default=-1)
-        world.recorder.incident(world.clock.now, node, "recover", request.id, action.value)
         if action is Action.FAIL:
             self._fail_request(request, sequence, "given up")
             return None
+        node = min(lost_nodes, default=-1)
+        world.recorder.incident(world.clock.now, node, "recover", request.id, action.value)
         request.attempts += 1
         return action
 

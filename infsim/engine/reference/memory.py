@@ -154,10 +154,9 @@ class Memory:
         """Reserve the KV of whole prompts, of which so many hashed blocks are hits."""
         for sequence, hits in sequences:
             hashes = sequence.request.view.prefix_hashes[:hits]
-            cached = hits * sequence.request.view.prefix_block_tokens
             for hop in sequence.path.hops:
                 private = self._private(sequence, hits)
-                sequence.held[hop] = Holding(private, list(hashes), cached)
+                sequence.held[hop] = Holding(private, list(hashes))
         self._settle(hop for sequence, _ in sequences for hop in sequence.path.hops)
 
     def _settle(self, hops: Iterable[Hop]) -> None:

@@ -101,8 +101,6 @@ class Holding:
 
     private: int
     hashes: list[int] = field(default_factory=list)
-    cached: int = 0
-    """Tokens that were there when it was admitted."""
 
 
 @dataclass(eq=False)
