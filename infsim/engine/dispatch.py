@@ -171,13 +171,11 @@ class Dispatcher:
             if not 0 <= action.node < self._nodes:
                 raise self._wrong(request, f"there is no node {action.node}")
             ticket.forwards += 1
-            self.engine.transport.send(
-                ticket.here,
-                action.node,
-                self._size(request.input_tokens),
-                self._forwarded,
-                (ticket, action.node),
-            )
+            transport = self.engine.transport
+            ends = (ticket.here, action.node)
+            epochs = tuple(transport.generation[end] for end in ends)
+            size = self._size(request.input_tokens)
+            transport.send(*ends, size, self._forwarded, (ticket, ends, epochs))
         else:
             raise self._wrong(request, f"{rule}, got {action!r}")
 
@@ -190,13 +188,21 @@ class Dispatcher:
             return settings.request_bytes
         return tokens * settings.token_bytes
 
-    def _forwarded(self, content: tuple[Ticket, int], arrived: bool) -> None:
-        ticket, node = content
+    def _forwarded(
+        self, content: tuple[Ticket, tuple[int, int], tuple[int, ...]], arrived: bool
+    ) -> None:
+        ticket, ends, epochs = content
         if arrived:
-            ticket.here = node
+            ticket.here = ends[1]
             self.decide(ticket)
-        else:
-            self.failures.lost_forward(ticket, node)
+            return
+        transport = self.engine.transport
+        failed = {
+            end
+            for end, epoch in zip(ends, epochs, strict=True)
+            if transport.generation[end] != epoch or not transport.ready[end]
+        }
+        self.failures.lost_forward(ticket, tuple(sorted(failed)))
 
     # --- dispatch ------------------------------------------------------------------------------
 
@@ -242,7 +248,7 @@ class Dispatcher:
             if sequence not in engine.nodes[n].active or not engine.transport.ready[n]
         )
         if missing or not arrived:
-            self.failures.lose(sequence, missing or (sequence.path.entry.node,))
+            self.failures.lose(sequence, missing)
             return
         if not engine.kv.possible(sequence):
             self.leave(sequence)

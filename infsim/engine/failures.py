@@ -33,6 +33,11 @@ class Lost:
         self.held: dict[int, int] = {}
         self.resumable = False
 
+    @property
+    def node(self) -> int:
+        """The first node to blame, -1 if it was none of the path (but where it came from)."""
+        return self.nodes[0] if self.nodes else -1
+
 
 class Failures:
     """Churn of nodes, losses of requests, and their recovery."""
@@ -135,15 +140,15 @@ class Failures:
         self.desk.leave(sequence)
         self._await_detection(lost)
 
-    def lost_forward(self, ticket: Ticket, node: int) -> None:
-        """A request was lost on its way to another node."""
-        self._await_detection(Lost(ticket, None, (node,)))
+    def lost_forward(self, ticket: Ticket, nodes: tuple[int, ...]) -> None:
+        """A request was lost on its way to another node, with the nodes at its ends that failed."""
+        self._await_detection(Lost(ticket, None, nodes))
 
     def _await_detection(self, lost: Lost) -> None:
         engine = self.engine
         now = engine.clock.now
         self.undetected.add(lost)
-        engine.recorder.incident(now, lost.nodes[0], "loss", lost.ticket.request.request_id)
+        engine.recorder.incident(now, lost.node, "loss", lost.ticket.request.request_id)
         engine.clock.at(now + engine.settings.detection_s, self._detected, lost)
 
     def _detected(self, call: Call) -> None:
@@ -160,7 +165,7 @@ class Failures:
             return
         ticket.recoveries += 1
         self.engine.recorder.incident(
-            self.engine.clock.now, lost.nodes[0], "recover", ticket.request.request_id, action.value
+            self.engine.clock.now, lost.node, "recover", ticket.request.request_id, action.value
         )
         if action is Action.REPLAY and self._replay(lost):
             return
@@ -272,12 +277,12 @@ class Failures:
             )
 
     def _replay_reached(self, content: tuple[Sequence, int], arrived: bool) -> None:
+        # If the sequence is lost meanwhile, what has arrived is computed all the same.
         sequence, i = content
-        if sequence not in self._replaying:
-            return
         hop = sequence.path.hops[i]
         if not arrived:
-            self.lose(sequence, (hop.node,))
+            if sequence in self._replaying:
+                self.lose(sequence, (hop.node,))
             return
         batch = Batch(sequence.path, sequence._ticket.client)
         batch.add_chunk(sequence, 0, sequence.kv, False)
