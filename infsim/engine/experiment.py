@@ -44,8 +44,6 @@ class Settings:
         Bytes of one token on the wire.
     request_bytes : int or None
         Bytes of a whole request, for models whose input is not tokens.
-    warmup_s : float
-        Requests that arrive earlier do not count in the metrics.
     """
 
     block_tokens: int = 16
@@ -59,7 +57,6 @@ class Settings:
     max_attempts: int = 10
     token_bytes: int = 4
     request_bytes: int | None = None
-    warmup_s: float = 0.0
 
 
 @dataclass(frozen=True)

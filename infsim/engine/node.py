@@ -13,7 +13,6 @@ from infsim.engine.sequence import Sequence
 if TYPE_CHECKING:
     from infsim.cluster.carbon import CarbonIntensity
     from infsim.cluster.node import Node
-    from infsim.results.recorder import Recorder
 
 READY, LOADING, DOWN = range(3)
 
@@ -60,7 +59,6 @@ class RunningNode:
         self.spec = spec
         self.memory = memory
         self.clock = clock
-        self.recorder: Recorder | None = None
         self.state = READY
         self.epoch = 0
         self.hosts: list[Host] = []

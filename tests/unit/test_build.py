@@ -411,9 +411,7 @@ def test_policies_and_settings() -> None:
     )
     experiment = built(data)
     assert experiment.router == PowerOfTwo(3)
-    assert experiment.settings == Settings(
-        staleness_s=5.0, horizon_s=600.0, warmup_s=60.0, token_bytes=8
-    )
+    assert experiment.settings == Settings(staleness_s=5.0, horizon_s=600.0, token_bytes=8)
     assert built(scenario()).settings == Settings()
 
 

@@ -115,7 +115,6 @@ def build_settings(alternative: Alternative) -> Settings:
         token_bytes=part.token_bytes,
         request_bytes=part.request_bytes,
         # "auto" is found from the results, the engine does not need it
-        warmup_s=0.0 if part.warmup == "auto" else part.warmup,
     )
 
 
