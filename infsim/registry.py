@@ -19,6 +19,7 @@ from pkgutil import iter_modules
 from typing import Any, TypeVar, get_type_hints
 
 from infsim.errors import InputError, Where, did_you_mean
+from infsim.units import UnitError, parse
 
 T = TypeVar("T", bound=type)
 Spec = str | Mapping[str, Any]
@@ -269,14 +270,25 @@ def _check_parameters(
     return {key: _convert(what, key, hints[key], value, where) for key, value in given.items()}
 
 
+# Endings of the names of parameters whose values may be written with a unit; the longer first.
+_DIMENSIONS = {"_per_s": "rate", "_s": "time", "_bytes": "memory", "_w": "power"}
+
+
+def _quantity(key: str, value: Any) -> Any:
+    """SI value of a text with a unit, if the parameter's name says its dimension."""
+    dimension = next((d for suffix, d in _DIMENSIONS.items() if key.endswith(suffix)), None)
+    return value if dimension is None or not isinstance(value, str) else parse(value, dimension)
+
+
 def _convert(what: str, key: str, hint: Any, value: Any, where: Where | None) -> Any:
     """Check a parameter as strict JSON: lists become tuples, but '3' never becomes 3."""
     from pydantic import TypeAdapter, ValidationError
 
     try:
+        value = _quantity(key, value)
         return TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise InputError(f"{what}: {key} = {value!r}: {reason}", where=where, key=key) from error
-    except TypeError as error:
+    except (TypeError, UnitError) as error:
         raise InputError(f"{what}: {key} = {value!r}: {error}", where=where, key=key) from error

@@ -15,7 +15,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "infsim"
 # Rooms from the ground up; a room may import rooms of lower floors, and itself.
 FLOORS = (
     ("errors",),
-    ("units", "rng", "paths", "catalog_folder", "registry"),
+    ("units", "rng", "paths", "catalog_folder"),
+    ("registry",),
     ("model", "cluster", "workload"),
     ("cost",),
     ("policy",),

@@ -169,3 +169,29 @@ def test_built_in_policies_describe_themselves(kind: str) -> None:
         assert policy.__doc__
         for parameter in registry.parameters(policy):
             assert parameter.name
+
+
+@pytest.mark.usefixtures("_clean")
+def test_parameters_may_have_units() -> None:
+    @registry.register("routing", "timed")
+    @dataclass
+    class Timed(Router):
+        """Knows a time, a rate and a size."""
+
+        wait_s: float | None = None
+        limit_per_s: float = 1.0
+        cache_bytes: float = 0.0
+
+        def route(self, request: Any, view: Any) -> Any:
+            return view.replicas[0]
+
+    spec = {
+        "name": "timed",
+        "wait_s": "40 ms",
+        "limit_per_s": "120 /min",
+        "cache_bytes": "2 KiB",
+    }
+    assert registry.create("routing", spec) == Timed(0.04, 2.0, 2048.0)
+    assert registry.create("routing", {"name": "timed", "wait_s": 0.04}) == Timed(0.04)
+    with pytest.raises(InputError, match=r"wait_s = '40 GB': .*time"):
+        registry.create("routing", {"name": "timed", "wait_s": "40 GB"})
