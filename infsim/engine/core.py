@@ -32,6 +32,8 @@ class Engine:
     ----------
     nodes : list of RunningNode
     deployments : list of RunningDeployment
+    tokens_made : int
+        Output tokens of all requests, also those that were forgotten since.
     desk : Dispatcher
         Takes requests in, and learns of their ends. Set by `infsim.engine.simulation`.
     """
@@ -62,6 +64,7 @@ class Engine:
         self._hosts: dict[Hop, SoloHost | EntryHost | StageHost] = {}
         self._entries: list[EntryHost] = []
         self._due: list[RunningNode] = []
+        self.tokens_made = 0
 
     def _transport(self) -> Transport:
         kind = MaxMinTransport if self.settings.sharing == "max-min" else FifoTransport
@@ -197,6 +200,7 @@ class Engine:
             if not sequence.prefilled:
                 self.prompt_done(sequence, last, now)
             sequence.generated += 1
+            self.tokens_made += 1
             if sequence.generated < sequence._target:
                 returning.append(sequence)
                 continue

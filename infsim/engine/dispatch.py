@@ -38,6 +38,7 @@ class Dispatcher:
         self.failures = Failures(engine, self)
         self.open: dict[int, Ticket] = {}
         self.done = 0
+        self.tokens_kept = self.tokens_forgotten = 0
         self.latest_s = 0.0
         self.exhausted = False
         self._progress = ended
@@ -323,9 +324,14 @@ class Dispatcher:
         if isinstance(action, Accept):
             self._complete(ticket, node)
             return
-        ticket.generated = 0
+        self.forget(ticket)
         ticket.first_token_s = float("nan")
         self._follow(ticket, action, "review() must return Accept, Serve or Forward")
+
+    def forget(self, ticket: Ticket) -> None:
+        """The tokens that a request has made so far do not count any more."""
+        self.tokens_forgotten += ticket.generated
+        ticket.generated = 0
 
     def _judge(self, ticket: Ticket) -> tuple[float | None, int | None]:
         """Confidence and prediction of the deployment's model on the request's sample."""
@@ -348,6 +354,7 @@ class Dispatcher:
         """Record a request, once."""
         request = ticket.request
         del self.open[request.request_id]
+        self.tokens_kept += ticket.generated
         correct, confidence = -1, float("nan")
         if status is Status.COMPLETED and request.sample_id >= 0:
             correct, confidence = self._correct(ticket)

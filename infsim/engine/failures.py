@@ -171,7 +171,7 @@ class Failures:
             return
         self._give_up(lost)
         if action is Action.RESTART:
-            ticket.generated = 0
+            self.desk.forget(ticket)
         if lost.sequence is None:
             self.desk.decide(ticket)
         else:
@@ -259,6 +259,7 @@ class Failures:
         resumed.order = old.order
         entry.running += 1
         resumed.blocks = old.blocks
+        resumed.cached = old.cached
         if old.entries is not None:
             resumed.entries = [[] if i in gone else keys for i, keys in enumerate(old.entries)]
         resumed.kv = resumed.request.input_tokens + resumed.generated - 1

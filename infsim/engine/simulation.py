@@ -84,12 +84,13 @@ class Simulation:
         engine, desk = self.engine, self.desk
         # The run goes on until the last answer has reached its client.
         now = engine.clock.now if desk.open else max(desk.latest_s, engine.clock.now)
-        if not interrupted:
-            self._audit()
+        everything_ended = not desk.open and not desk.failures.undetected
         for node in engine.nodes:
             self._settle(node, now)
         for ticket in list(desk.open.values()):
             desk.finish(ticket, Status.UNFINISHED, "", float("nan"))
+        if not interrupted:
+            self._audit(everything_ended)
         transport = engine.transport
         for node in engine.nodes:
             self._record_node(node, now)
@@ -100,7 +101,7 @@ class Simulation:
             bytes_received=sum(transport.received),
             bytes_lost=transport.lost,
             bytes_in_flight=transport.in_flight,
-            extrapolated=self._extrapolated(),
+            extrapolated=sum(cost.extrapolated for cost in engine.experiment.costs.step_costs()),
         )
         return engine.recorder.finish(now, interrupted)
 
@@ -142,24 +143,20 @@ class Simulation:
             bytes_received=engine.transport.received[node.index],
         )
 
-    def _extrapolated(self) -> int:
-        costs = {
-            id(hop.cost): hop.cost
-            for deployment in self.engine.deployments
-            for candidate in deployment.candidates
-            for hop in candidate.hops
-        }
-        return sum(cost.extrapolated for cost in costs.values())
-
-    def _audit(self) -> None:
-        """Conservation: bytes, memory, and nothing left behind when all requests have ended."""
+    def _audit(self, everything_ended: bool) -> None:
+        """Conservation: tokens, bytes, memory, nothing left behind when all requests have ended."""
+        made, kept = self.engine.tokens_made, self.desk.tokens_kept
+        if made != kept + self.desk.tokens_forgotten:
+            raise ConservationError(
+                f"{made} tokens were made, {kept} are recorded and"
+                f" {self.desk.tokens_forgotten} were forgotten"
+            )
         transport = self.engine.transport
         balance = (
             sum(transport.sent) - sum(transport.received) - transport.lost - transport.in_flight
         )
         if abs(balance) > 1e-9 * max(1.0, sum(transport.sent)):
             raise ConservationError(f"{balance} bytes sent are neither received nor lost")
-        everything_ended = not self.desk.open and not self.desk.failures.undetected
         for node in self.engine.nodes:
             memory = node.memory
             if not 0 <= memory.used <= memory.capacity or memory.peak > memory.capacity:

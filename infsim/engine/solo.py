@@ -210,11 +210,12 @@ class SoloHost(PromptQueue):
         if n:
             self.count += steps
             self.context += n * steps
+            self.engine.tokens_made += n * steps
 
     def _prompt_done(self, sequence: Sequence, now: float) -> None:
         sequence.kv = sequence.prompt
         sequence.generated += 1
-        sequence.prefilled = True
+        self.engine.tokens_made += 1
         self.engine.prompt_done(sequence, self.hop, now)
         if sequence.generated >= sequence._target:
             self._finish(sequence)

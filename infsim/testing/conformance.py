@@ -132,6 +132,7 @@ class Subject:
         self._require("L1", name, laws.conserved(record, experiment))
         self._require("L2", name, laws.causal(record))
         self._require("L3", name, laws.bounded(record))
+        self._require("L9", name, laws.powered(record, experiment))
         second = self._guarded_run(experiment, again, name)
         self._require("L5", name, laws.same_bytes(record, second))
         self._check_foresight(name, experiment, record, watch)

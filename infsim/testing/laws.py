@@ -3,7 +3,8 @@
 L1 each request ends exactly once and tokens are conserved; L2 times are causal; L3 memory is never
 exceeded and bytes sent are received, lost, or on their way; L5 the same seed gives the same bytes;
 L6 a policy cannot see output that has not been made; L7 scaling all times scales the results;
-L8 names carry no meaning; L10 the fast engine equals the reference engine.
+L8 names carry no meaning; L9 energy is the integral of power; L10 the fast engine equals the
+reference engine.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ LAWS = {
     "L6": "a policy cannot see output that has not been made",
     "L7": "scaling all times scales the results",
     "L8": "names of nodes carry no meaning",
+    "L9": "energy is the integral of power",
     "L10": "the fast engine equals the reference engine",
 }
 
@@ -102,6 +104,21 @@ def bounded(record: RunRecord) -> Iterator[str]:
     ends = [counters[f"bytes_{end}"] for end in ("received", "lost", "in_flight")]
     if abs(sent - sum(ends)) > 1e-9 * max(sent, 1.0):
         yield f"{sent} bytes were sent; received, lost and in flight are {ends}"
+
+
+def powered(record: RunRecord, experiment: Experiment) -> Iterator[str]:
+    """L9: a node draws busy power while a segment lasts, and idle power while up otherwise."""
+    segments, rows = record.segments, record.nodes
+    cluster = experiment.cluster
+    for i, node in enumerate(cluster.nodes):
+        mine = segments["node"] == i
+        busy_s = float((segments["end_s"][mine] - segments["start_s"][mine]).sum())
+        up_s = record.end_s - float(rows["down_s"][i])
+        device = node.device
+        watts = node.count * cluster.sites[node.site].pue
+        joules = watts * (device.idle_w * (up_s - busy_s) + device.active_w * busy_s)
+        if abs(joules - float(rows["energy_j"][i])) > 1e-6 * max(joules, 1.0):
+            yield f"node {i} took {rows['energy_j'][i]} J, its power over time gives {joules} J"
 
 
 # --- two runs -------------------------------------------------------------------------------

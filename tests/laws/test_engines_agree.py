@@ -96,6 +96,30 @@ def test_engines_agree_on_one_node_short_of_memory(shape: Shape) -> None:
     assert_same(*both(shape))
 
 
+@pytest.mark.parametrize("seed", [808695358, 80152818])
+def test_a_resumed_sequence_may_be_preempted(seed: int) -> None:
+    """Its cached tokens are left out of what remains, as they are for any waiting prompt."""
+    shape = Shape(
+        seed=seed,
+        nodes=4,
+        clients=3,
+        requests=25,
+        layout="mesh",
+        deployments=1 if seed == 808695358 else 2,
+        network="delays",
+        churn="renewal",
+        tight=True,
+        stale=True,
+        transfer="relay",
+        sharing="max-min" if seed == 808695358 else "fifo",
+        prefix_cache=True,
+        router="tokens",
+        delivery="wander",
+        recovery="replay",
+    )
+    assert_same(*both(shape))
+
+
 @pytest.mark.deep
 @settings(deadline=None, max_examples=3000, suppress_health_check=SLOW)
 @given(ALIKE)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from infsim.policy.interface import Action, Loss, Recovery
+from infsim.policy.interface import Action
+from infsim.policy.recovery.limited import LimitedRecovery
 from infsim.registry import register
 
 
 @register("recovery", "restart")
 @dataclass
-class Restart(Recovery):
+class Restart(LimitedRecovery):
     """Forget the tokens made so far and serve the request anew, somewhere.
 
     Attributes
@@ -19,13 +21,4 @@ class Restart(Recovery):
         A request that lost its work more often fails; ``None`` leaves the limit to the engine.
     """
 
-    max_losses: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_losses is not None and self.max_losses < 0:
-            raise ValueError(f"max_losses must not be negative, got {self.max_losses}")
-
-    def recover(self, loss: Loss) -> Action:
-        if self.max_losses is not None and loss.attempts > self.max_losses:
-            return Action.FAIL
-        return Action.RESTART
+    action: ClassVar[Action] = Action.RESTART
