@@ -12,6 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from infsim import registry
 from infsim.cost.energy import JOULES_PER_KWH
 from infsim.engine.experiment import Experiment
 from infsim.engine.reference import simulate_reference
@@ -160,8 +161,34 @@ def test_nothing_is_faster_than_the_network_and_the_device(shape: Shape) -> None
 @quick
 @given(shapes())
 def test_memory_is_never_exceeded_and_no_node_idles_with_work(shape: Shape) -> None:
-    run = Run(build(shape))
-    world, policy = run.world, run.world.experiment.batching
+    assert_memory_suffices_and_none_idles(build(shape))
+
+
+SLOTS = {
+    "routing": "router",
+    "batching": "batching",
+    "delivery": "delivery",
+    "recovery": "recovery",
+}
+REGISTERED = [(kind, name) for kind in SLOTS for name in registry.names(kind)]
+
+
+@pytest.mark.parametrize(("kind", "name"), REGISTERED)
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(shape=shapes())
+def test_no_node_idles_with_work_under_a_registered_policy(
+    kind: str, name: str, shape: Shape
+) -> None:
+    # Which deployment is the most accurate cannot be known without a table: name it.
+    named = {"deployment": "deployment-0"} if name == "remote" else {}
+    policy = registry.create(kind, {"name": name, **named})
+    experiment = replace(build(shape), **{SLOTS[kind]: policy})
+    assert_memory_suffices_and_none_idles(experiment)
+
+
+def assert_memory_suffices_and_none_idles(experiment: Experiment) -> None:
+    run = Run(experiment)
+    world, policy = run.world, experiment.batching
     while not run.over:
         world.clock.step()
         for node in world.nodes:
