@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments : sequence of str, optional
         Those of the process by default.
     """
-    from infsim.cli import inspect, listing, run  # noqa: F401 - they add their commands
+    from infsim.cli import calibrate, inspect, listing, run  # noqa: F401 - they add their commands
 
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -52,8 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-def command(name: str) -> Callable[[Function], Function]:
-    """Return a decorator that makes a function a command, which Ctrl-C ends with 130."""
+def command(name: str, group: typer.Typer = app) -> Callable[[Function], Function]:
+    """Return a decorator that makes a function a command, which Ctrl-C ends with 130.
+
+    Parameters
+    ----------
+    name : str
+    group : Typer
+        Where the command belongs: a group of commands, or all of them.
+    """
 
     def decorate(function: Function) -> Function:
         @wraps(function)
@@ -64,7 +71,7 @@ def command(name: str) -> Callable[[Function], Function]:
                 print("interrupted", file=sys.stderr)
                 raise typer.Exit(INTERRUPTED) from None
 
-        app.command(name)(interruptible)
+        group.command(name)(interruptible)
         return function
 
     return decorate
