@@ -36,7 +36,7 @@ from infsim.policy.interface import Action, Batching, Delivery, Plan, Recovery, 
 from infsim.rng import Streams
 from infsim.workload.requests import Requests
 from tests import policies
-from tests.fakes import FAKE_FORMAT, LinearCosts, LinearStepCost, Table
+from tests.fakes import FAKE_FORMAT, Announced, LinearCosts, LinearStepCost, Table
 
 PREFIX_BLOCK = 8
 BLOCK = 4
@@ -59,7 +59,7 @@ class Shape:
     deployments: int = 1
     generative: bool = True
     network: str = "finite"  # or "instant" (no delays, no limits), "delays" (no limits)
-    churn: str = "none"  # or "trace", "renewal"
+    churn: str = "none"  # or "trace", "renewal", "announced" (some of the time)
     tight: bool = False  # little KV memory
     context_limit: bool = False
     horizon: bool = False
@@ -88,7 +88,7 @@ def shapes(draw: st.DrawFn, /, **fixed: object) -> Shape:
         "deployments": st.integers(1, 2),
         "generative": st.sampled_from([True, True, True, False]),
         "network": st.sampled_from(["instant", "delays", "finite"]),
-        "churn": st.sampled_from(["none", "trace", "renewal"]),
+        "churn": st.sampled_from(["none", "trace", "renewal", "announced"]),
         "tight": boolean,
         "context_limit": boolean,
         "horizon": boolean,
@@ -271,8 +271,11 @@ def _availability(shape: Shape, rng: np.random.Generator, scale: float) -> Avail
     if shape.churn == "none":
         return AlwaysUp()
     up_s, down_s = float(rng.uniform(1, 8)), float(rng.uniform(0.05, 0.8))
+    renewal = Renewal(Exponential(scale * up_s), Exponential(scale * down_s))
     if shape.churn == "renewal":
-        return Renewal(Exponential(scale * up_s), Exponential(scale * down_s))
+        return renewal
+    if shape.churn == "announced":
+        return Announced(renewal, scale * float(rng.uniform(0.1, 2.0)), every=2)
     edges = np.cumsum(rng.exponential([up_s, down_s] * int(rng.integers(0, 5)))) * scale
     intervals = [(float(a), float(b)) for a, b in edges.reshape(-1, 2)]
     if intervals and rng.random() < 0.2:
@@ -348,7 +351,7 @@ def _horizon(shape: Shape, rng: np.random.Generator, scale: float) -> float | No
     if shape.horizon:
         return short * scale
     # nodes that come and go for ever might never be up together
-    return 100 * short * scale if shape.churn == "renewal" else None
+    return 100 * short * scale if shape.churn in ("renewal", "announced") else None
 
 
 def _router(shape: Shape) -> Router:

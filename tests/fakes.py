@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
+from infsim.cluster.availability import Availability, Outage
 from infsim.cluster.cluster import Cluster
 from infsim.cost.costs import Costs
 from infsim.cost.interface import StepCost
@@ -90,3 +91,20 @@ class Table:
 
     def blocks(self, streams: Streams) -> Iterator[Requests]:
         return iter(self.requests)
+
+
+@dataclass(frozen=True)
+class Announced(Availability):
+    """Gives notice of every so many-th outage of another process."""
+
+    base: Availability
+    notice_s: float
+    every: int = 1
+
+    def outages(self, streams: Streams, node: str) -> Iterator[Outage]:
+        for i, outage in enumerate(self.base.outages(streams, node), start=1):
+            yield outage._replace(notice_s=0.0 if i % self.every else self.notice_s)
+
+    @property
+    def expected_fraction(self) -> float | None:
+        return self.base.expected_fraction

@@ -6,21 +6,48 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, gamma, inf, log
+from typing import NamedTuple
 
 import numpy as np
 
 from infsim.errors import InputError
+from infsim.rng import Streams
+
+
+class Outage(NamedTuple):
+    """A time in which a node is down.
+
+    Attributes
+    ----------
+    down_s, up_s : float
+        From when to when; ``up_s`` is ``inf`` if the node never comes back.
+    notice_s : float
+        How long before ``down_s`` the node says that it will leave; 0 for a failure.
+    """
+
+    down_s: float
+    up_s: float
+    notice_s: float = 0.0
 
 
 class Availability(ABC):
     """Says when a node is down."""
 
     @abstractmethod
-    def outages(self, rng: np.random.Generator) -> Iterator[tuple[float, float]]:
-        """Yield ``(down_at, up_at)`` in seconds, increasing, disjoint, and drawn as needed.
+    def outages(self, streams: Streams, node: str) -> Iterator[Outage]:
+        """Yield the outages of a node: increasing, disjoint, and drawn as needed.
 
-        Between outages the node is up, from time 0 on. ``up_at`` is ``inf`` if it never
-        comes back, and the iterator ends then.
+        Between outages the node is up, from time 0 on; the iterator ends with an outage
+        without end.
+
+        Parameters
+        ----------
+        streams : Streams
+            What a node draws for itself comes from ``stream("churn", node)``. What it shares
+            with others (an outage of its zone) comes from a stream named after what they share,
+            so that all of them draw the same without knowing of each other.
+        node : str
+            Name of the node.
         """
 
     @property
@@ -33,7 +60,7 @@ class Availability(ABC):
 class AlwaysUp(Availability):
     """Never down."""
 
-    def outages(self, rng: np.random.Generator) -> Iterator[tuple[float, float]]:  # noqa: ARG002
+    def outages(self, streams: Streams, node: str) -> Iterator[Outage]:  # noqa: ARG002
         return iter(())
 
     @property
@@ -188,18 +215,19 @@ class Renewal(Availability):
     down: Duration
     stationary: bool = True
 
-    def outages(self, rng: np.random.Generator) -> Iterator[tuple[float, float]]:
+    def outages(self, streams: Streams, node: str) -> Iterator[Outage]:
+        rng = streams.stream("churn", node)
         if not self.stationary:
             now = self.up.draw(rng)
         elif rng.random() < self.expected_fraction:
             now = self.up.draw_residual(rng)
         else:
             back = self.down.draw_residual(rng)
-            yield 0.0, back
+            yield Outage(0.0, back)
             now = back + self.up.draw(rng)
         while now < inf:
             back = now + self.down.draw(rng)
-            yield now, back
+            yield Outage(now, back)
             now = back + self.up.draw(rng)
 
     @property
@@ -252,8 +280,8 @@ class TraceAvailability(Availability):
         gaps = zip(edges[::2], edges[1::2], strict=True)
         return cls(tuple((start, end) for start, end in gaps if start < end))
 
-    def outages(self, rng: np.random.Generator) -> Iterator[tuple[float, float]]:  # noqa: ARG002
-        return iter(self.intervals)
+    def outages(self, streams: Streams, node: str) -> Iterator[Outage]:  # noqa: ARG002
+        return (Outage(*interval) for interval in self.intervals)
 
     @property
     def expected_fraction(self) -> None:

@@ -82,14 +82,19 @@ class RunningDeployment:
     # --- what is believed ----------------------------------------------------------------------
 
     def believed(self) -> tuple[Candidate, ...]:
-        """Candidates that are believed to be ready, in index order."""
+        """Candidates that are believed to be ready, in index order.
+
+        Those on nodes that are about to leave only if the others cannot do without them.
+        """
         if self._believed is None:
-            ready = self.engine.transport.ready
-            self._believed = tuple(c for c in self.candidates if all(ready[n] for n in c.nodes))
+            ready, nodes = self.engine.transport.ready, self.engine.nodes
+            found = tuple(c for c in self.candidates if all(ready[n] for n in c.nodes))
+            staying = tuple(c for c in found if not any(nodes[n].leaving for n in c.nodes))
+            self._believed = staying if self._covers(staying) else found
         return self._believed
 
     def changed(self) -> None:
-        """A node failed or is ready again."""
+        """A node is about to leave, failed, or is ready again."""
         if self.live:
             self._believed = None
 
@@ -167,10 +172,13 @@ class RunningDeployment:
 
     def complete(self) -> bool:
         """Whether a request could be routed now."""
-        believed = self.believed()
+        return self._covers(self.believed())
+
+    def _covers(self, candidates: Sequence[Candidate]) -> bool:
+        """Whether a request could be routed among these."""
         if not self.mesh:
-            return bool(believed)
-        held = {op for c in believed for op in range(c.hops[0].key[2], c.hops[0].key[3])}
+            return bool(candidates)
+        held = {op for c in candidates for op in range(c.hops[0].key[2], c.hops[0].key[3])}
         return len(held) == len(self.spec.model.graph.operators)
 
     def queue_s(self) -> float:

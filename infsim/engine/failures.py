@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from infsim.cluster.availability import Outage
 from infsim.engine.clock import FIRST, Call
 from infsim.engine.memory import KvMemory
 from infsim.engine.node import DOWN, LOADING, READY, RunningNode
@@ -46,27 +47,37 @@ class Failures:
         self.engine = engine
         self.desk = desk
         self.undetected: set[Lost] = set()
-        self._outages: list[Iterator[tuple[float, float]]] = []
+        self._outages: list[Iterator[Outage]] = []
         self._replaying: dict[Sequence, set[int]] = {}
 
     def start(self) -> None:
         """Await the first outage of each node."""
         streams = self.engine.experiment.streams
         for node in self.engine.nodes:
-            outages = node.spec.availability.outages(streams.stream("churn", node.spec.name))
-            self._outages.append(iter(outages))
+            self._outages.append(node.spec.availability.outages(streams, node.spec.name))
             self._await_outage(node)
 
     def _await_outage(self, node: RunningNode) -> None:
         outage = next(self._outages[node.index], None)
-        if outage is not None:
-            time = max(outage[0], self.engine.clock.now)
-            self.engine.clock.at(time, self._down, (node, outage[1]), FIRST)
+        if outage is None:
+            return
+        clock = self.engine.clock
+        if outage.notice_s > 0:
+            notice_s = max(outage.down_s - outage.notice_s, clock.now)
+            clock.at(notice_s, self._notice, node, FIRST)
+        clock.at(max(outage.down_s, clock.now), self._down, (node, outage.up_s), FIRST)
 
     # --- nodes ---------------------------------------------------------------------------------
 
+    def _notice(self, call: Call) -> None:
+        node: RunningNode = call.argument
+        node.leaving = True
+        self.engine.recorder.incident(self.engine.clock.now, node.index, "notice")
+        self._tell_deployments(node.index)
+
     def _down(self, call: Call) -> None:
         node, until = call.argument
+        node.leaving = False
         engine = self.engine
         now = engine.clock.now
         for host in node.hosts:

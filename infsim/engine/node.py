@@ -60,6 +60,7 @@ class RunningNode:
         self.memory = memory
         self.clock = clock
         self.state = READY
+        self.leaving = False
         self.epoch = 0
         self.hosts: list[Host] = []
         self._keys: list[HopKey] = []

@@ -29,7 +29,7 @@ class Status(IntEnum):
 
 
 STATUS_NAMES = tuple(status.name.lower() for status in Status)
-INCIDENT_KINDS = ("down", "up", "ready", "loss", "recover", "preempt")
+INCIDENT_KINDS = ("down", "up", "ready", "loss", "recover", "preempt", "notice")
 
 _KIND_CODES = {kind: code for code, kind in enumerate(INCIDENT_KINDS)}
 

@@ -32,10 +32,10 @@ from infsim.policy.interface import (
     Serve,
     Stage,
 )
-from infsim.results.recorder import RunRecord, Status
+from infsim.results.recorder import INCIDENT_KINDS, RunRecord, Status
 from infsim.rng import Streams
 from infsim.workload.requests import Requests
-from tests.fakes import FAKE_FORMAT, LinearCosts, LinearStepCost, Table
+from tests.fakes import FAKE_FORMAT, Announced, LinearCosts, LinearStepCost, Table
 from tests.policies import Always, Chunked, FirstDeployment
 
 Run = Callable[[Experiment], RunRecord]
@@ -239,6 +239,37 @@ def test_a_failed_replica(run: Run, action: Action) -> None:
     assert requests["first_token_s"][0] == pytest.approx(prefill_s(10), abs=1e-12)
     assert record.nodes["iterations"].tolist() == [2, 4 - made]
     assert record.nodes["busy_s"][0] == pytest.approx(0.04, abs=1e-12)
+
+
+def announced(experiment: Experiment, notice_s: float) -> Experiment:
+    """The same, with notice given of all outages."""
+    nodes = tuple(
+        replace(node, availability=Announced(node.availability, notice_s))
+        for node in experiment.cluster.nodes
+    )
+    return replace(experiment, cluster=replace(experiment.cluster, nodes=nodes))
+
+
+def test_a_node_that_is_about_to_leave_gets_no_new_work(run: Run) -> None:
+    """It finishes what it has: one token takes 0.02, the second request arrives during notice."""
+    requests = [(0.0, 8, 3), (0.005, 8, 3)]
+    outages = {0: ((0.1, inf),)}
+    base = experiment([(0, 0, 1), (1, 0, 1)], ((0,), (1,)), requests, outages=outages)
+    base = replace(base, router=First())
+    assert run(base).requests["replica"].tolist() == [0, 0]
+    record = run(announced(base, 0.098))  # from 0.002 on
+    assert record.requests["replica"].tolist() == [0, 1]
+    assert record.requests["attempts"].tolist() == [1, 1]
+    kinds = [INCIDENT_KINDS[code] for code in record.incidents["kind"]]
+    assert kinds == ["notice"]
+    assert record.incidents["time_s"].tolist() == pytest.approx([0.002])
+
+
+def test_a_node_that_is_about_to_leave_serves_if_nobody_else_can(run: Run) -> None:
+    base = experiment([(0, 0, 1)], ((0,),), [(0.05, 8, 3)], outages={0: ((1.0, inf),)})
+    record = run(announced(base, 0.99))
+    assert record.requests["status"].tolist() == [Status.COMPLETED]
+    assert record.requests["start_s"].tolist() == [0.05]
 
 
 def test_a_mesh_replaces_only_the_lost_hop(run: Run) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from math import inf
 from typing import TYPE_CHECKING
 
+from infsim.cluster.availability import Outage
 from infsim.engine.reference.clock import Turn
 from infsim.engine.reference.parts import Node, Request, Sequence, State
 from infsim.policy.interface import Action, Loss
@@ -20,17 +21,21 @@ class Churn:
     def __init__(self, world: World) -> None:
         self.world = world
         for node in world.nodes:
-            rng = world.experiment.streams.stream("churn", node.machine.name)
-            self._expect(node, node.machine.availability.outages(rng))
+            machine = node.machine
+            self._expect(node, machine.availability.outages(world.experiment.streams, machine.name))
 
     # --- nodes
 
-    def _expect(self, node: Node, outages: Iterator[tuple[float, float]]) -> None:
+    def _expect(self, node: Node, outages: Iterator[Outage]) -> None:
         """Wait for the next outage of a node."""
         outage = next(outages, None)
-        if outage is None or outage[0] == inf:
+        if outage is None or outage.down_s == inf:
             return
-        down_at, up_at = outage
+        down_at, up_at, notice_s = outage
+
+        def give_notice() -> None:
+            self.world.recorder.incident(self.world.clock.now, node.index, "notice")
+            node.leaving = True
 
         def come_back() -> None:
             self._return(node)
@@ -41,6 +46,9 @@ class Churn:
             if up_at < inf:
                 self.world.clock.at(up_at, come_back, Turn.FAILURE)
 
+        if notice_s > 0:
+            notice_at = max(down_at - notice_s, self.world.clock.now)
+            self.world.clock.at(notice_at, give_notice, Turn.FAILURE)
         self.world.clock.at(down_at, go, Turn.FAILURE)
 
     def _fail(self, node: Node) -> None:
@@ -49,6 +57,7 @@ class Churn:
         if node.running is not None:
             world.iterations.record(node, finished=False)
         self._change(node, "down")
+        node.leaving = False
         node.failures += 1
         hit = [
             sequence

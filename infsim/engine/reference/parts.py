@@ -220,6 +220,7 @@ class Node:
     machine: Machine
     weight_bytes: int
     status: str = "ready"  # or "down", "loading"
+    leaving: bool = False
     failures: int = 0
     hosts: dict[Hop, Host] = field(default_factory=dict)
     last_ran: Hop | None = None

@@ -86,6 +86,7 @@ class Snapshot:
 
     time_s: float
     ready: list[bool]
+    leaving: list[bool]
     figures: dict[tuple[int, int], OldFigures]
     cached: list[set[tuple[Hop, int]]]
 
@@ -120,6 +121,7 @@ class View:
         return Snapshot(
             self.world.clock.now,
             [node.status == "ready" for node in self.world.nodes],
+            [node.leaving for node in self.world.nodes],
             figures,
             [set(cache) for cache in self.world.memory.cache],
         )
@@ -134,6 +136,27 @@ class View:
         if self.snapshot:
             return self.snapshot.ready[node]
         return self.world.nodes[node].status == "ready"
+
+    def usable(self, deployment: int) -> set[int]:
+        """Nodes for new requests: those that are ready, and stay if the others can do without."""
+        if self.snapshot:
+            leaving = self.snapshot.leaving
+        else:
+            leaving = [node.leaving for node in self.world.nodes]
+        ready = {node for node in range(len(self.world.nodes)) if self.ready(node)}
+        staying = {node for node in ready if not leaving[node]}
+        return staying if self._suffices(deployment, staying) else ready
+
+    def _suffices(self, deployment: int, nodes: set[int]) -> bool:
+        """Whether a request could be routed through these nodes alone."""
+        if not self.is_mesh(deployment):
+            return any(
+                all(hop.node in nodes for hop in self.hops(deployment, index))
+                for index in range(self.candidates(deployment))
+            )
+        stages = self.world.experiment.plans[deployment].stages
+        held = {i for s in stages if s.node in nodes for i in range(s.start, s.end)}
+        return len(held) == len(self.world.experiment.deployments[deployment].model.graph)
 
     def figures(self, deployment: int, candidate: int) -> Figures:
         if self.snapshot:
@@ -174,18 +197,16 @@ class View:
 
     def up(self, deployment: int) -> bool:
         """Whether there is a candidate: a ready replica, or ready stages for all operators."""
-        if not self.is_mesh(deployment):
-            return bool(self.replicas(deployment, 0))
-        held = {i for host in self.hosts(deployment) for i in range(host.start, host.end)}
-        return len(held) == len(self.world.experiment.deployments[deployment].model.graph)
+        return self._suffices(deployment, self.usable(deployment))
 
     def replicas(self, deployment: int, here: int) -> list[Candidate]:
         """The dedicated replicas that are believed to be ready, as seen from an endpoint."""
         operators = len(self.world.experiment.deployments[deployment].model.graph)
+        usable = self.usable(deployment)
         found = []
         for index in range(self.candidates(deployment)):
             hops = self.hops(deployment, index)
-            if all(self.ready(hop.node) for hop in hops):
+            if all(hop.node in usable for hop in hops):
                 delay_s = self.world.delay_s(here, hops[0].node)
                 found.append(Candidate(self.world, index, hops, 0, operators, delay_s))
         return found
@@ -193,9 +214,10 @@ class View:
     def stages_from(self, deployment: int, position: int, here: int) -> list[Candidate]:
         """Stages of a mesh that are believed to be ready and hold the next operator."""
         plan = self.world.experiment.plans[deployment]
+        usable = self.usable(deployment)
         found = []
         for index, stage in enumerate(plan.stages):
-            if stage.start <= position < stage.end and self.ready(stage.node):
+            if stage.start <= position < stage.end and stage.node in usable:
                 hop = self.hop(deployment, index, position)
                 delay_s = self.world.delay_s(here, stage.node)
                 found.append(Candidate(self.world, index, (hop,), position, stage.end, delay_s))
@@ -204,6 +226,7 @@ class View:
     def hosts(self, deployment: int, here: int = 0) -> list[Candidate]:
         """All stages of a mesh that are believed to be ready, whole."""
         plan = self.world.experiment.plans[deployment]
+        usable = self.usable(deployment)
         return [
             Candidate(
                 self.world,
@@ -214,7 +237,7 @@ class View:
                 self.world.delay_s(here, stage.node),
             )
             for index, stage in enumerate(plan.stages)
-            if self.ready(stage.node)
+            if stage.node in usable
         ]
 
     def first_replica(self, deployment: int) -> tuple[Hop, ...]:
