@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -75,7 +75,7 @@ def experiment(
     uplink: float = inf,
     link: float = inf,
     memory_tokens: int = 1000,
-    outages: dict[int, tuple[tuple[float, float], ...]] | None = None,
+    outages: Mapping[int, tuple[tuple[float, float], ...]] | None = None,
     hashes: Sequence[int] = (),
     **settings: Any,
 ) -> Experiment:
