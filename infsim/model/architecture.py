@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from infsim.errors import InputError
-from infsim.model.graph import Operator, OperatorGraph, chain
+from infsim.model.graph import Linear, Operator, OperatorGraph, chain
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,28 @@ class Architecture:
                     experts=self.experts,
                     active_experts=self.active_experts,
                     expert_parameters=self._expert_parameters,
+                    linears=self._linears,
+                    heads=self.heads,
+                    kv_heads=self.kv_heads,
+                    head_dim=self.head_dim,
                 )
             )
         return chain(layers)
+
+    @property
+    def _linears(self) -> tuple[Linear, ...]:
+        """The matrices of a layer, those of one input fused as serving engines do."""
+        inner, experts = self.heads * self.head_dim, self.experts > 1
+        up = Linear("gate_up", 2 * self.ffn, self.hidden, expert=experts)
+        if not self.gated_ffn:
+            up = Linear("up", self.ffn, self.hidden, expert=experts)
+        return (
+            Linear("qkv", inner + self._layer_kv_values, self.hidden),
+            Linear("o", self.hidden, inner, rows_split=True),
+            *((Linear("router", self.experts, self.hidden),) if experts else ()),
+            up,
+            Linear("down", self.hidden, self.ffn, rows_split=True, expert=experts),
+        )
 
     @property
     def _layer_parameters(self) -> int:

@@ -13,6 +13,46 @@ from infsim.errors import InputError, did_you_mean
 if TYPE_CHECKING:
     import networkx as nx
 
+_NOT_AMOUNTS = ("name", "linears")
+"""Fields of `Operator` that are not numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A matrix of an operator, which multiplies the values of each token.
+
+    Tables of measured kernels are looked up by these sizes; amounts of work are the operator's.
+
+    Attributes
+    ----------
+    name : str
+        What it is for: ``qkv``, ``o``, ``gate_up``, ``down``, ``router``.
+    n, k : int
+        Output and input features.
+    rows_split : bool
+        Tensor parallelism divides the input features (a row-parallel layer, followed by an
+        all-reduce) rather than the output features (column-parallel); Shoeybi et al.,
+        Megatron-LM, arXiv 1909.08053.
+    expert : bool
+        There is one for each expert.
+    """
+
+    name: str
+    n: int
+    k: int
+    rows_split: bool = False
+    expert: bool = False
+
+    def __post_init__(self) -> None:
+        if self.n < 1 or self.k < 1:
+            raise InputError(f"linear layer {self.name!r}: sizes must be at least 1: {self}")
+
+    def shard(self, devices: int) -> tuple[int, int]:
+        """Output and input features that each of some devices holds, rounded up."""
+        if self.rows_split:
+            return self.n, -(-self.k // devices)
+        return -(-self.n // devices), self.k
+
 
 @dataclass(frozen=True, slots=True)
 class Operator:
@@ -49,6 +89,10 @@ class Operator:
     expert_parameters : float
         The part of ``parameters`` that belongs to experts and is read only if some token of
         the iteration is routed to them.
+    linears : tuple of Linear
+        The matrices behind ``macs_per_token``, where they are known.
+    heads, kv_heads, head_dim : int
+        Attention heads behind ``attention_dim`` and ``kv_values_per_token``, where known.
     """
 
     name: str
@@ -64,11 +108,15 @@ class Operator:
     experts: int = 1
     active_experts: int = 1
     expert_parameters: float = 0
+    linears: tuple[Linear, ...] = ()
+    heads: int = 0
+    kv_heads: int = 0
+    head_dim: int = 0
 
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if item.name != "name" and not 0 <= value < float("inf"):
+            if item.name not in _NOT_AMOUNTS and not 0 <= value < float("inf"):
                 raise InputError(
                     f"operator {self.name!r}: {item.name} must be finite and not negative,"
                     f" got {value!r}"
@@ -275,7 +323,7 @@ def graph_from_mapping(
 
 
 def _operator_from_mapping(name: str, figures: Mapping[str, float]) -> Operator:
-    known = {item.name: item.name for item in fields(Operator) if item.name != "name"}
+    known = {item.name: item.name for item in fields(Operator) if item.name not in _NOT_AMOUNTS}
     known["macs"] = "macs_per_token"
     values: dict[str, Any] = {"parameters": 0, "macs_per_token": 0, "output_values": 0}
     for key, value in figures.items():

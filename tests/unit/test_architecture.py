@@ -14,7 +14,7 @@ from infsim.errors import InputError
 from infsim.model import catalog
 from infsim.model.architecture import Architecture
 from infsim.model.catalog import MODELS, load, load_architecture, load_format, model_from_mapping
-from infsim.model.graph import Operator, OperatorGraph, chain, graph_from_mapping
+from infsim.model.graph import Linear, Operator, OperatorGraph, chain, graph_from_mapping
 
 # From the model cards or the tensor index files on huggingface.co.
 PUBLISHED = {
@@ -106,6 +106,25 @@ def test_a_layer_multiplies_with_no_more_weights_than_it_holds(arch: Architectur
     matrices = (3 if arch.gated_ffn else 2) * arch.hidden * arch.ffn
     layer = graph.operators[0]
     assert layer.macs_per_token + idle * matrices <= layer.parameters
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_the_matrices_of_a_layer_are_its_multiplications_and_parameters(name: str) -> None:
+    for op in load(name).graph.operators:
+        used = [m.n * m.k * (op.active_experts if m.expert else 1) for m in op.linears]
+        held = [m.n * m.k * (op.experts if m.expert else 1) for m in op.linears]
+        assert sum(used) == op.macs_per_token
+        assert sum(held) <= op.parameters  # biases and norms are the rest
+        assert op.heads * op.head_dim == op.attention_dim
+        assert 2 * op.kv_heads * op.head_dim == op.kv_values_per_token
+
+
+def test_shards_of_a_matrix() -> None:
+    assert Linear("qkv", 6144, 4096).shard(4) == (1536, 4096)
+    assert Linear("o", 4096, 4096, rows_split=True).shard(4) == (4096, 1024)
+    assert Linear("qkv", 10, 4).shard(4) == (3, 4)
+    with pytest.raises(InputError, match="at least 1"):
+        Linear("qkv", 0, 4)
 
 
 @pytest.mark.parametrize("name", MODELS.names())
