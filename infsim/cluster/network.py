@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from functools import cached_property
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,8 +18,45 @@ if TYPE_CHECKING:
 Pair = tuple[str, str]
 
 
+class Variation(Protocol):
+    """How delays change over time."""
+
+    def factor(self, x: int, y: int, time_s: float) -> float:
+        """Return what the one-way delay of a pair is multiplied by at a time; about 1 on average.
+
+        It is asked for any two different endpoints, in any order of times, and answers the same
+        each time.
+        """
+        ...
+
+
+class TransferTime(Protocol):
+    """What the transport protocol adds to delay and serialization."""
+
+    def extra_s(self, size_bytes: float, rtt_s: float, rate_bytes_per_s: float) -> float:
+        """Return the time that a message takes beyond ``delay + bytes / rate``."""
+        ...
+
+    def most_bytes_per_s(self, rtt_s: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the highest rate of a connection at these round-trip times."""
+        ...
+
+
 class Network:
     """One-way delays and bandwidths between endpoints (nodes, then clients).
+
+    Parameters
+    ----------
+    delay_s, bandwidth : array_like (E, E)
+        See the attributes.
+    variation : Variation, optional
+        How delays change over time; by default they do not.
+    tcp : TransferTime, optional
+        What the transport protocol costs; by default nothing. Its cap on the rate is applied to
+        ``bandwidth``.
+    access : float64 (2, E), optional
+        Bytes per second of the uplinks and downlinks of the endpoints, so that ``tcp`` knows the
+        narrowest rate of a path; unlimited by default.
 
     Attributes
     ----------
@@ -26,6 +64,8 @@ class Network:
         One-way propagation delay in seconds, from row to column; zero diagonal.
     bandwidth : float64 (E, E)
         Bytes per second of the path, ``inf`` for no limit; infinite diagonal.
+    variation : Variation or None
+    tcp : TransferTime or None
 
     Raises
     ------
@@ -33,7 +73,15 @@ class Network:
         If the matrices are not square, of different sizes, or hold impossible values.
     """
 
-    def __init__(self, delay_s: ArrayLike, bandwidth: ArrayLike) -> None:
+    def __init__(
+        self,
+        delay_s: ArrayLike,
+        bandwidth: ArrayLike,
+        *,
+        variation: Variation | None = None,
+        tcp: TransferTime | None = None,
+        access: ArrayLike | None = None,
+    ) -> None:
         self.delay_s: NDArray[np.float64] = np.array(delay_s, dtype=np.float64)
         self.bandwidth: NDArray[np.float64] = np.array(bandwidth, dtype=np.float64)
         shape = self.delay_s.shape
@@ -46,23 +94,80 @@ class Network:
         np.fill_diagonal(self.bandwidth, inf)
         _require(self.delay_s, (self.delay_s >= 0) & np.isfinite(self.delay_s), "delay", "s")
         _require(self.bandwidth, self.bandwidth > 0, "bandwidth", "bytes/s")
+        self.variation = variation
+        self.tcp = tcp
+        if tcp is not None:
+            rtt_s = self.delay_s + self.delay_s.T
+            self.bandwidth = np.minimum(self.bandwidth, tcp.most_bytes_per_s(rtt_s))
+            np.fill_diagonal(self.bandwidth, inf)
+        self._access = np.full((2, len(self)), inf) if access is None else np.array(access, float)
+        if self._access.shape != (2, len(self)):
+            raise InputError(f"network access must be of shape (2, {len(self)})")
+        self._place = list(range(len(self)))
         self.delay_s.setflags(write=False)
         self.bandwidth.setflags(write=False)
 
     def __len__(self) -> int:
         return len(self.delay_s)
 
+    def propagation_s(self, x: int, y: int, time_s: float) -> float:
+        """Return the one-way delay from endpoint ``x`` to ``y`` of what is sent at a time."""
+        delay_s = self._delay_rows[x][y]
+        if self.variation is None or delay_s == 0.0:
+            return delay_s
+        return delay_s * self.variation.factor(self._place[x], self._place[y], time_s)
+
+    def message_extra_s(self, x: int, y: int, size_bytes: float, time_s: float) -> float:
+        """Return the time that a message takes beyond delay and serialization; 0 without ``tcp``.
+
+        Between endpoints that are zero seconds apart it is 0: they do not need the network.
+        """
+        if self.tcp is None or self._delay_rows[x][y] == 0.0:
+            return 0.0
+        rtt_s = self.propagation_s(x, y, time_s) + self.propagation_s(y, x, time_s)
+        return self.tcp.extra_s(size_bytes, rtt_s, self._rate_rows[x][y])
+
+    @cached_property
+    def _delay_rows(self) -> list[list[float]]:
+        # numbers of Python: indexing an array would take longer than all the rest
+        rows: list[list[float]] = self.delay_s.tolist()
+        return rows
+
+    @cached_property
+    def _rate_rows(self) -> list[list[float]]:
+        up, down = self._access
+        rate = np.minimum(self.bandwidth, np.minimum(up[:, None], down[None, :]))
+        rows: list[list[float]] = rate.tolist()
+        return rows
+
+    def with_effects(
+        self,
+        *,
+        variation: Variation | None = None,
+        tcp: TransferTime | None = None,
+        access: ArrayLike | None = None,
+    ) -> Network:
+        """Return the network with a variation of delays and a transport protocol."""
+        network = Network(self.delay_s, self.bandwidth, variation=variation, tcp=tcp, access=access)
+        network._place = self._place.copy()
+        return network
+
     def attach(self, endpoint: int, host: int) -> Network:
         """Return a network in which ``endpoint`` sits at ``host``.
 
-        They are zero seconds apart, and to everyone else they are equally far.
+        They are zero seconds apart, and to everyone else they are equally far, at all times.
         """
         delay, bandwidth = self.delay_s.copy(), self.bandwidth.copy()
         for matrix, between in ((delay, 0.0), (bandwidth, inf)):
             matrix[endpoint, :] = matrix[host, :]
             matrix[:, endpoint] = matrix[:, host]
             matrix[endpoint, host] = matrix[host, endpoint] = between
-        return Network(delay, bandwidth)
+        attached = Network(
+            delay, bandwidth, variation=self.variation, tcp=self.tcp, access=self._access
+        )
+        attached._place = self._place.copy()
+        attached._place[endpoint] = self._place[host]
+        return attached
 
     @classmethod
     def full_mesh(cls, endpoints: int, delay_s: float = 0.0, bandwidth: float = inf) -> Network:

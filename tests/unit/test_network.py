@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from infsim.cluster.network import Network
 from infsim.errors import InputError
@@ -155,6 +156,59 @@ def test_a_missing_pair_of_regions_is_named() -> None:
         InputError, match="no RTT between the regions 'eu' and 'uss'; did you mean 'us'"
     ):
         Network.from_regions(["eu", "uss"], {("eu", "us"): 0.1})
+
+
+# --- what changes over time, and what the transport protocol costs ---------------------------
+
+
+class Doubling:
+    """Delays double each second, and differ by pair."""
+
+    def factor(self, x: int, y: int, time_s: float) -> float:
+        return (1 + min(x, y)) * 2.0**time_s
+
+
+class OneRound:
+    """Every message costs a round trip and its serialization once more."""
+
+    def extra_s(self, size_bytes: float, rtt_s: float, rate_bytes_per_s: float) -> float:
+        return rtt_s + size_bytes / rate_bytes_per_s
+
+    def most_bytes_per_s(self, rtt_s: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.full(rtt_s.shape, 1000.0)
+
+
+def test_without_effects_delays_are_constant_and_messages_cost_nothing_more() -> None:
+    network = Network([[0, 0.1], [0.2, 0]], [[inf, 5], [5, inf]])
+    assert network.propagation_s(0, 1, 7.0) == 0.1
+    assert network.message_extra_s(0, 1, 1e6, 7.0) == 0.0
+
+
+def test_delays_follow_the_variation() -> None:
+    network = Network.full_mesh(3, 0.1).with_effects(variation=Doubling())
+    assert network.propagation_s(0, 1, 0.0) == 0.1
+    assert network.propagation_s(2, 1, 1.0) == pytest.approx(0.4)
+    assert network.propagation_s(1, 1, 1.0) == 0.0
+
+
+def test_the_protocol_knows_round_trip_and_narrowest_rate() -> None:
+    access = [[inf, 100.0], [20.0, inf]]
+    network = Network([[0, 0.1], [0.3, 0]], np.full((2, 2), 5000.0)).with_effects(
+        variation=Doubling(), tcp=OneRound(), access=access
+    )
+    assert network.bandwidth.tolist() == [[inf, 1000.0], [1000.0, inf]]
+    assert network.message_extra_s(0, 1, 100.0, 0.0) == pytest.approx(0.4 + 100 / 1000)
+    assert network.message_extra_s(1, 0, 100.0, 1.0) == pytest.approx(0.8 + 100 / 20)
+    with pytest.raises(InputError, match=r"access must be of shape \(2, 2\)"):
+        network.with_effects(access=[[1.0], [1.0]])
+
+
+def test_an_attached_endpoint_shares_the_variation_of_its_host() -> None:
+    network = Network.full_mesh(4, 0.1).with_effects(variation=Doubling(), tcp=OneRound())
+    attached = network.attach(3, 1)
+    assert attached.propagation_s(3, 2, 0.0) == attached.propagation_s(1, 2, 0.0) == 0.2
+    assert attached.message_extra_s(3, 1, 1e6, 0.0) == 0.0
+    assert attached.message_extra_s(3, 2, 0.0, 0.0) == pytest.approx(0.4)
 
 
 # --- matrices -------------------------------------------------------------------------------
