@@ -165,7 +165,7 @@ class Doubling:
     """Delays double each second, and differ by pair."""
 
     def factor(self, x: int, y: int, time_s: float) -> float:
-        return (1 + min(x, y)) * 2.0**time_s
+        return float((1 + min(x, y)) * 2.0**time_s)
 
 
 class OneRound:
