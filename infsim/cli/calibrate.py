@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
-from infsim.cli.main import app
+from infsim.cli.main import app, command
+
+if TYPE_CHECKING:
+    from infsim.calibrate.audit import Audit
+    from infsim.calibrate.table import KernelTable
 
 calibrate = typer.Typer(
     name="calibrate",
@@ -13,3 +21,54 @@ calibrate = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(calibrate, name="calibrate")
+
+
+@command("import", calibrate)
+def import_(
+    form: Annotated[
+        str,
+        typer.Argument(
+            metavar="FORMAT",
+            help="aiconfigurator, vidur, frontier, llmservingsim, splitwise, llama-cpp, or auto.",
+        ),
+    ],
+    path: Annotated[Path, typer.Argument(help="The file or folder to read.")],
+    device: Annotated[str, typer.Option(help="What was measured: a device of `infsim list`.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; without it the table is only checked.")
+    ] = None,
+) -> None:
+    """Read a table of kernels of another project, and check it against physics."""
+    from infsim.calibrate.audit import audit
+    from infsim.calibrate.importers.formats import read
+    from infsim.cluster.device import load_device
+
+    known = load_device(device)
+    imported = read(path, known.name, form)
+    result = audit(imported, known)
+    words = ["infsim", "calibrate", "import", form, path.name, "--device", known.name]
+    table = result.table.with_meta(command=shlex.join(words))
+    _report(path, len(imported.table), table, result)
+    if out is not None:
+        print(table.write(out))
+
+
+def _report(path: Path, read: int, table: KernelTable, result: Audit) -> None:
+    meta = table.meta
+    refused = sum(meta.refused.values())
+    merged = read - refused - len(table)
+    print(
+        f"{path}: {read} rows read, {refused} refused, {merged} repeats merged, {len(table)} kept"
+    )
+    for place in result.examples:
+        print(f"  {place}")
+    for reason, count in meta.refused.items():
+        print(f"  refused {count}: {reason}")
+    for reason, count in meta.flagged.items():
+        print(f"  kept {count}: {reason}")
+    for note in meta.notes:
+        print(f"  {note}")
+    for kernel in sorted(set(table["kernel"])):
+        part = table.select(kernel=kernel)
+        formats = ", ".join(sorted(set(part["format"]) - {""}))
+        print(f"  {kernel}: {len(part)} rows{f' in {formats}' if formats else ''}")

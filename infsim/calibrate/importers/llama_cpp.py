@@ -81,7 +81,7 @@ def _collected(source: Source, device: str) -> Imported:
         "decodes": (~prefill).astype(np.int64),
         "context": np.where(prefill, 0, tokens // 2),
         "time_s": np.where(prefill, np.maximum(tokens, 1), 1) / rate,
-        "library": _libraries(source.text("source")[rows]),
+        "library": _libraries(source, rows),
     }
     origin = ", ".join(sorted(set(source.text("source")[rows])))
     meta = Meta(hardware=device, source=origin, notes=left_out)
@@ -151,8 +151,10 @@ def _piece(
     return Piece(source, rows, shared | columns)
 
 
-def _libraries(sources: NDArray[Any]) -> NDArray[Any]:
-    return np.array(["llama.cpp" if s in _TOKENS else "ollama" for s in sources], dtype=object)
+def _libraries(source: Source, rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Engine and system: one GPU in several computers does not reach the same."""
+    pairs = zip(source.text("source")[rows], source.text("system")[rows], strict=True)
+    return np.array([f"{'llama.cpp' if s in _TOKENS else 'ollama'}, {on}" for s, on in pairs], "O")
 
 
 def _bare_model(name: str) -> str:

@@ -138,8 +138,8 @@ def _attention(source: Source) -> Iterator[Piece]:
             )
             yield _measured(source, operation, runs, **columns)
         elif operation == "attn_kv_cache_save":
-            columns = {"kernel": "kv_write", "tokens": tokens, "n": width, "devices": shards}
-            yield _measured(source, operation, name="kv_write", **columns)
+            columns = {"kernel": "kv_write", "name": "kv_write", "tokens": tokens, "n": width}
+            yield _measured(source, operation, **columns | sequences, devices=shards)
 
 
 def _collective(source: Source, operation: str) -> Piece:
