@@ -5,13 +5,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import Protocol
 
 from infsim.cluster.cluster import Cluster
 from infsim.cluster.node import Node
 from infsim.cost.interface import StepCost
 from infsim.cost.memory import activation_bytes, kv_bytes_per_token, weight_bytes
-from infsim.cost.roofline import RooflineStepCost
+from infsim.cost.sources import step_cost
 from infsim.errors import InfeasibleError
 from infsim.model.deployment import Deployment
 from infsim.model.formats import Format
@@ -36,10 +37,16 @@ class Costs:
     Parameters
     ----------
     cluster : Cluster
+    source : str or Path
+        ``calibrated``: measured kernels where the device and the format have them, else the
+        roofline, scaled by the nearest device that was measured in the format. ``roofline``:
+        the plain roofline everywhere. A path: as ``calibrated``, with this file of coefficients
+        for the device that it names.
     """
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, source: str | Path = "calibrated") -> None:
         self.cluster = cluster
+        self.source = source
         self._kind = _kinds(cluster.nodes)
         self._steps: dict[tuple[int, Format, OperatorGraph, tuple[int, ...]], StepCost] = {}
         self._reserved = [0] * len(cluster.nodes)
@@ -52,7 +59,7 @@ class Costs:
         cost = self._steps.get(key)
         if cost is None:
             span = self._span(deployment, operators)
-            cost = RooflineStepCost(self.cluster.nodes[node], deployment.format, span)
+            cost = step_cost(self.cluster.nodes[node], deployment.format, span, self.source)
             self._steps[key] = cost
         return cost
 
@@ -91,7 +98,7 @@ class Costs:
         InfeasibleError
             If a node would hold more than its memory; says by how much.
         """
-        left = Costs(self.cluster)
+        left = Costs(self.cluster, self.source)
         left._steps = self._steps
         left._reserved = list(self._reserved)
         for stage in stages:

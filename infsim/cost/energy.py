@@ -1,4 +1,4 @@
-"""Energy and carbon: the power of a node over time, and what its electricity emits."""
+"""The power of a node over time, and what its electricity emits and costs."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ class PowerDraw:
         """Joules of a node that was up for ``up_s``, of which it was busy for ``busy_s``."""
         return self.idle_w * up_s + (self.busy_w - self.idle_w) * busy_s
 
-    def carbon_g(self, up_intensity: float, busy_intensity: float) -> float:
-        """Grams of CO2e.
+    def per_kwh(self, up_integral: float, busy_integral: float) -> float:
+        """What is told per kWh, for the energy of the node: grams of CO2e, or money.
 
         Parameters
         ----------
-        up_intensity, busy_intensity : float
-            Integrals of the site's carbon intensity over the time that the node was up, and
-            busy, in g/kWh times seconds (`infsim.cluster.carbon.CarbonIntensity.integral`).
+        up_integral, busy_integral : float
+            Integrals of the site's carbon intensity or price over the time that the node was up,
+            and busy, in g/kWh (or currency per kWh) times seconds
+            (`infsim.cluster.series.StepSeries.integral`).
         """
-        return self.energy_j(up_intensity, busy_intensity) / JOULES_PER_KWH
+        return self.energy_j(up_integral, busy_integral) / JOULES_PER_KWH

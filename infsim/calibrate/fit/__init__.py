@@ -1,0 +1,1 @@
+"""Fits: kernel tables become the coefficients that iterations are priced with."""

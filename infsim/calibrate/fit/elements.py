@@ -1,0 +1,52 @@
+"""Element-wise kernels, heads, sampling and collectives: curves along tokens, sequences, bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infsim.calibrate.fit.points import curves
+from infsim.calibrate.table import KernelTable
+from infsim.cost.calibration import CollectiveTable, ElementTable
+from infsim.cost.curves import Curve
+
+KERNELS = ("norm", "activation", "rotary", "residual", "kv_write", "embedding", "sample")
+_OTHER_NORMS = ("final_norm", "head_norm")
+
+
+def fit_elements(table: KernelTable) -> list[ElementTable]:
+    """Return a curve for each element-wise kernel and width, and for each head.
+
+    The width of a head is the number of its weights.
+    """
+    found = []
+    for kernel in KERNELS:
+        rows = table.select(kernel=kernel)
+        rows = rows.take((rows["n"] > 0) & ~_among(rows, _OTHER_NORMS))
+        found += [
+            ElementTable(kernel, width, curve)
+            for (width,), curve in curves(rows, ("n",), "tokens").items()
+        ]
+    heads = table.select(kernel="head")
+    heads = heads.take((heads["n"] > 0) & (heads["k"] > 0))
+    found += [
+        ElementTable("head", n * k, curve)
+        for (n, k), curve in curves(heads, ("n", "k"), "tokens").items()
+    ]
+    return found
+
+
+def fit_collectives(table: KernelTable) -> list[CollectiveTable]:
+    """Return the curve of all-reduces inside a machine, by devices: the fastest library's."""
+    rows = table.select(kernel="collective", name="all_reduce")
+    rows = rows.take((rows["nodes"] <= 1) & (rows["bytes"] > 0))
+    best: dict[int, Curve] = {}
+    for (_, devices), curve in curves(rows, ("library", "devices"), "bytes").items():
+        count = devices
+        if count not in best or curve.at(2**20) < best[count].at(2**20):
+            best[count] = curve
+    return [CollectiveTable(devices, curve) for devices, curve in sorted(best.items())]
+
+
+def _among(rows: KernelTable, names: tuple[str, ...]) -> NDArray[np.bool_]:
+    return np.isin(rows["name"].astype(str), names)

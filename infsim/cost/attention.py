@@ -1,0 +1,176 @@
+"""Time of attention in a batch, from measured grids.
+
+A batch is known by its totals: prompt tokens T, their query-key pairs P, sequences D that decode
+one token each, and the KV entries C that these read. Grids were measured with one prompt chunk and
+with decodes of equal length, and are read as follows.
+
+- Decodes: D sequences of C / D entries each. Between points of the grid the time is linear in the
+  context, so that a growing batch moves along a line.
+- Prompts: one chunk of T tokens after the prefix that gives it P pairs. Where even a chunk without
+  a prefix has more pairs than that, several chunks share the batch: ``T / t`` of them, with t
+  tokens and no prefix, each takes what it takes beyond the launch of a kernel.
+- Both: the grid of mixed batches if there is one, the sum otherwise.
+
+Other head counts of the same head size are other amounts of the same work: queries scale prompts,
+KV heads scale decodes (one block of a kernel computes one head of one sequence).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from math import ceil
+
+from infsim.cost.calibration import AttentionTable
+
+
+class AttentionTime:
+    """Seconds of attention of one operator.
+
+    Parameters
+    ----------
+    table : AttentionTable
+    query_ratio, kv_ratio : float
+        Query heads and KV heads of the operator (its shard) over those of the table.
+    pair_s, entry_s : float
+        No less than this per query-key pair, and per KV entry, by the peaks of the device.
+    """
+
+    def __init__(
+        self,
+        table: AttentionTable,
+        query_ratio: float = 1.0,
+        kv_ratio: float = 1.0,
+        pair_s: float = 0.0,
+        entry_s: float = 0.0,
+    ) -> None:
+        self.table = table
+        self._queries, self._keys = query_ratio, kv_ratio
+        self.pair_s, self.entry_s = pair_s, entry_s
+        self._chunks, self._prefixes = table.chunks, table.prefixes
+        self._prefill = _rows(table.prefill_s, len(table.prefixes))
+        self._decode = _rows(table.decode_s, len(table.contexts))
+        self._mixed = _mixed_planes(table)
+        self.most_sequences = table.sequences[-1] / kv_ratio
+        self.longest_context = table.contexts[-1]
+        self.longest_chunk = table.chunks[-1] / query_ratio
+        self.longest_prefix = table.prefixes[-1] + table.chunks[-1] / 2  # pairs per token
+
+    @property
+    def contexts(self) -> tuple[float, ...]:
+        """Entries per sequence between which decodes are linear."""
+        return self.table.contexts
+
+    def decode_s(self, sequences: float) -> list[float]:
+        """Seconds of so many decodes at each of `contexts`, never below the physical bound."""
+        i, f = _place(self.table.sequences, sequences * self._keys)
+        least = sequences * self.entry_s
+        return [
+            max(a + f * (b - a), least * c)
+            for a, b, c in zip(self._decode[i], self._decode[i + 1], self.contexts, strict=True)
+        ]
+
+    def prefill_s(self, tokens: float, pairs: float) -> float:
+        """Seconds of prompts without decodes."""
+        blocks, chunk, prefix, others_s = self._one_chunk(tokens, pairs)
+        time_s = blocks * (self._chunk_s(chunk, prefix) + others_s)
+        least_s = pairs * self.pair_s
+        return time_s if time_s > least_s else least_s
+
+    def mixed_s(self, tokens: float, pairs: float, sequences: int, context: float) -> float:
+        """Seconds of prompts and decodes together."""
+        if self._mixed is None:
+            return self.prefill_s(tokens, pairs) + self._decodes_s(sequences, context)
+        blocks, chunk, prefix, others_s = self._one_chunk(tokens, pairs)
+        planes, chunks, prefixes, counts, contexts = self._mixed
+        i, f = _place(chunks, chunk)
+        j, g = _place(counts, sequences * self._keys)
+        k, u = _place(prefixes, prefix)
+        m, v = _place(contexts, context / sequences)
+        first, second = planes[i], planes[i + 1]
+        time_s = _plane(first[j], k, u, m, v)
+        time_s += g * (_plane(first[j + 1], k, u, m, v) - time_s)
+        other_s = _plane(second[j], k, u, m, v)
+        other_s += g * (_plane(second[j + 1], k, u, m, v) - other_s)
+        time_s += f * (other_s - time_s) + others_s
+        if blocks > 1:  # the decodes are in one of them
+            time_s += (blocks - 1) * (self._chunk_s(chunk, prefix) + others_s)
+        return max(time_s, pairs * self.pair_s, context * self.entry_s)
+
+    def _decodes_s(self, sequences: int, context: float) -> float:
+        times = self.decode_s(sequences)
+        i, f = _place(self.contexts, context / sequences)
+        time_s = times[i] + f * (times[i + 1] - times[i])
+        return max(time_s, context * self.entry_s)
+
+    def _one_chunk(self, tokens: float, pairs: float) -> tuple[float, float, float, float]:
+        """Return blocks, and of each: chunk, prefix, and seconds of what is not in this chunk."""
+        tokens *= self._queries
+        pairs *= self._queries
+        longest = self._chunks[-1]
+        blocks = 1.0
+        if tokens > longest:
+            blocks = float(ceil(tokens / longest))
+            tokens /= blocks
+            pairs /= blocks
+        prefix = pairs / tokens - (tokens + 1) / 2
+        if prefix >= 0:
+            return blocks, tokens, prefix, 0.0
+        alone = max(2 * pairs / tokens - 1, 1.0)
+        more_s = self._chunk_s(alone, 0.0) - self._prefill[0][0]
+        return blocks, alone, 0.0, (tokens / alone - 1) * more_s if more_s > 0 else 0.0
+
+    def _chunk_s(self, chunk: float, prefix: float) -> float:
+        i, f = _place(self._chunks, chunk)
+        k, u = _place(self._prefixes, prefix)
+        row, above = self._prefill[i], self._prefill[i + 1]
+        time_s = row[k] + u * (row[k + 1] - row[k])
+        return time_s + f * (above[k] + u * (above[k + 1] - above[k]) - time_s)
+
+
+def _place(axis: Sequence[float], x: float) -> tuple[int, float]:
+    """Return the interval of an axis that x is in, and how far in it; before the axis, its start.
+
+    Beyond the axis the share is above 1: values are continued along the last interval.
+    """
+    i = bisect_right(axis, x) - 1
+    if i < 0:
+        return 0, 0.0
+    last = len(axis) - 2
+    if i > last:
+        i = last
+    low = axis[i]
+    return i, (x - low) / (axis[i + 1] - low)
+
+
+def _plane(rows: Sequence[Sequence[float]], k: int, u: float, m: int, v: float) -> float:
+    row, above = rows[k], rows[k + 1]
+    low = row[m]
+    time_s = low + v * (row[m + 1] - low)
+    low = above[m]
+    return time_s + u * (low + v * (above[m + 1] - low) - time_s)
+
+
+def _rows(times: Sequence[float], width: int) -> list[Sequence[float]]:
+    return [times[i : i + width] for i in range(0, len(times), width)]
+
+
+_Planes = list[list[list[Sequence[float]]]]
+_Axis = tuple[float, ...]
+
+
+def _mixed_planes(table: AttentionTable) -> tuple[_Planes, _Axis, _Axis, _Axis, _Axis] | None:
+    """Times by chunk and sequences, then by prefix and context; None where there are none."""
+    if not table.mixed_s:
+        return None
+    chunks, prefixes = table.mixed_chunks, table.mixed_prefixes
+    sequences, contexts = table.mixed_sequences, table.mixed_contexts
+    rows = _rows(table.mixed_s, len(contexts))  # by chunk, prefix, sequences
+    planes = [
+        [
+            [rows[(i * len(prefixes) + j) * len(sequences) + k] for j in range(len(prefixes))]
+            for k in range(len(sequences))
+        ]
+        for i in range(len(chunks))
+    ]
+    return planes, chunks, prefixes, sequences, contexts

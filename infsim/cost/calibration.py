@@ -1,0 +1,363 @@
+"""Coefficients fitted to measured kernels of a device: ``calibration/<device>/costs.json``.
+
+`infsim calibrate fit` makes such files from kernel tables; `infsim.cost.measured` prices
+iterations with them. Times are in microseconds in the file and in seconds in memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from infsim.cost.curves import Curve
+from infsim.errors import InputError, Where, did_you_mean
+from infsim.paths import data_folder
+
+FILE = "costs.json"
+MICRO = 1e-6
+
+
+@dataclass(frozen=True)
+class LinearTable:
+    """Times of matrix products in one format, by shape and tokens.
+
+    Attributes
+    ----------
+    format : str
+        Of the catalogue.
+    library : str
+        What ran: kernel library or framework, with its version.
+    tokens : tuple of float
+        Rows of the input, increasing.
+    shapes : mapping of (int, int) to tuple of float
+        Seconds at each of ``tokens`` by output and input features (n, k).
+    experts : mapping of (int, int, int, int) to Curve
+        Grouped products of mixtures of experts against tokens, by output and input features of
+        one expert, experts, and experts of a token.
+    """
+
+    format: str
+    library: str
+    tokens: tuple[float, ...]
+    shapes: Mapping[tuple[int, int], tuple[float, ...]]
+    experts: Mapping[tuple[int, int, int, int], Curve]
+
+
+@dataclass(frozen=True)
+class AttentionTable:
+    """Times of attention of one shape over a grid of batches.
+
+    Attributes
+    ----------
+    format : str
+        Number type of the KV cache.
+    library : str
+    heads, kv_heads, head_dim : int
+    chunks, prefixes : tuple of float
+        Grid of one prompt chunk: its new tokens, and the KV entries before it.
+    prefill_s : tuple of float
+        Seconds by chunk and prefix, row-major.
+    sequences, contexts : tuple of float
+        Grid of decodes: how many, and KV entries of each, the new token included.
+    decode_s : tuple of float
+        Seconds by sequences and contexts, row-major.
+    mixed_chunks, mixed_prefixes, mixed_sequences, mixed_contexts : tuple of float
+        Grid of one chunk and decodes in one kernel; empty where that was not measured, and a
+        mixed batch takes the sum of its parts.
+    mixed_s : tuple of float
+        Seconds in this order of axes, row-major.
+
+    Raises
+    ------
+    InputError
+        If an axis has a single point or does not increase, or a grid does not fit its axes.
+    """
+
+    format: str
+    library: str
+    heads: int
+    kv_heads: int
+    head_dim: int
+    chunks: tuple[float, ...]
+    prefixes: tuple[float, ...]
+    prefill_s: tuple[float, ...]
+    sequences: tuple[float, ...]
+    contexts: tuple[float, ...]
+    decode_s: tuple[float, ...]
+    mixed_chunks: tuple[float, ...] = ()
+    mixed_prefixes: tuple[float, ...] = ()
+    mixed_sequences: tuple[float, ...] = ()
+    mixed_contexts: tuple[float, ...] = ()
+    mixed_s: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for axes, times in (
+            (("chunks", "prefixes"), self.prefill_s),
+            (("sequences", "contexts"), self.decode_s),
+            (
+                ("mixed_chunks", "mixed_prefixes", "mixed_sequences", "mixed_contexts"),
+                self.mixed_s,
+            ),
+        ):
+            cells = 1
+            for axis in axes:
+                points: tuple[float, ...] = getattr(self, axis)
+                cells *= len(points)
+                if list(points) != sorted(set(points)) or len(points) == 1:
+                    raise InputError(f"{axis} must be several and increase, got {points}")
+            if cells != len(times):
+                raise InputError(f"grid of {' x '.join(axes)}: {cells} cells, {len(times)} times")
+
+
+@dataclass(frozen=True)
+class ElementTable:
+    """Time of an element-wise kernel against tokens, at one width.
+
+    Attributes
+    ----------
+    kernel : str
+        ``norm``, ``activation``, ``rotary``, ``residual``, ``kv_write``, ``embedding``, or, by
+        sequences that need logits, ``head`` and ``sample``.
+    width : int
+        Values of a token (of a sequence) that the measured kernel made.
+    curve : Curve
+    """
+
+    kernel: str
+    width: int
+    curve: Curve
+
+
+@dataclass(frozen=True)
+class CollectiveTable:
+    """Time of an all-reduce over some devices of a machine, against bytes."""
+
+    devices: int
+    curve: Curve
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What is known of one device.
+
+    Attributes
+    ----------
+    device : str
+        Name in the catalogue.
+    source, licence : str
+        Where the measurements come from.
+    linears : tuple of LinearTable
+    attentions : tuple of AttentionTable
+    elements : tuple of ElementTable
+    collectives : tuple of CollectiveTable
+    iteration_s : float or None
+        Time of an iteration beside its kernels; None if that is not known, and the device's own
+        ``overhead_s`` holds.
+    errors : sequence of mapping
+        Cross-validated relative errors: ``what``, ``format``, ``held_out``, ``points``,
+        ``median``, ``p95``.
+    notes : tuple of str
+    """
+
+    device: str
+    source: str
+    licence: str
+    linears: tuple[LinearTable, ...]
+    attentions: tuple[AttentionTable, ...]
+    elements: tuple[ElementTable, ...] = ()
+    collectives: tuple[CollectiveTable, ...] = ()
+    iteration_s: float | None = None
+    errors: Sequence[Mapping[str, Any]] = ()
+    notes: tuple[str, ...] = ()
+
+    def element(self, kernel: str, width: float) -> ElementTable | None:
+        """Return the table of a kernel at the nearest width, None if there is none."""
+        known = [table for table in self.elements if table.kernel == kernel]
+        return min(known, key=lambda table: abs(table.width - width), default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data, the content of the file."""
+        return {
+            "device": self.device,
+            "source": self.source,
+            "licence": self.licence,
+            "notes": list(self.notes),
+            "errors": [dict(error) for error in self.errors],
+            "iteration_us": None if self.iteration_s is None else _us([self.iteration_s])[0],
+            "linear": [_linear_json(table) for table in self.linears],
+            "attention": [_attention_json(table) for table in self.attentions],
+            "element": [
+                {"kernel": t.kernel, "width": t.width, **_curve_json(t.curve)}
+                for t in self.elements
+            ],
+            "collective": [
+                {"devices": t.devices, **_curve_json(t.curve)} for t in self.collectives
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Calibration:
+        """Build it from the content of the file.
+
+        Raises
+        ------
+        InputError
+            For missing or unknown entries, and grids that do not fit their axes.
+        """
+        known = (
+            "device", "source", "licence", "notes", "errors", "iteration_us",
+            "linear", "attention", "element", "collective",
+        )  # fmt: skip
+        for key in data:
+            if key not in known:
+                raise InputError(f"unknown key {key!r}{did_you_mean(key, known)}")
+        try:
+            iteration = data["iteration_us"]
+            return cls(
+                device=data["device"],
+                source=data["source"],
+                licence=data["licence"],
+                linears=tuple(_linear(entry) for entry in data["linear"]),
+                attentions=tuple(_attention(entry) for entry in data["attention"]),
+                elements=tuple(
+                    ElementTable(entry["kernel"], entry["width"], _curve(entry))
+                    for entry in data["element"]
+                ),
+                collectives=tuple(
+                    CollectiveTable(entry["devices"], _curve(entry)) for entry in data["collective"]
+                ),
+                iteration_s=None if iteration is None else iteration * MICRO,
+                errors=tuple(data["errors"]),
+                notes=tuple(data["notes"]),
+            )
+        except KeyError as error:
+            raise InputError(f"no {error.args[0]!r} in it") from error
+        except (TypeError, ValueError) as error:
+            raise InputError(f"not coefficients of costs: {error}") from error
+
+
+def write_calibration(calibration: Calibration, path: Path) -> None:
+    """Write coefficients as JSON, one table a line, whole or not at all."""
+    from infsim.results.folder import whole_file
+
+    lines = []
+    for key, value in calibration.to_json().items():
+        if isinstance(value, list) and value:
+            rows = ",\n  ".join(json.dumps(row, separators=(",", ":")) for row in value)
+            lines.append(f"{json.dumps(key)}: [\n  {rows}\n]")
+        else:
+            lines.append(f"{json.dumps(key)}: {json.dumps(value)}")
+    with whole_file(path) as scratch:
+        scratch.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read coefficients; a file that is damaged or holds something else is an `InputError`."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read it: {error}", where=Where(str(path))) from error
+    if not isinstance(data, dict):
+        raise InputError("not coefficients of costs", where=Where(str(path)))
+    try:
+        return Calibration.from_json(data)
+    except InputError as error:
+        raise error.at(Where(str(path))) from error
+
+
+def calibrated_devices() -> tuple[str, ...]:
+    """Return the names of the devices that infsim ships coefficients for, sorted."""
+    return tuple(sorted(path.parent.name for path in data_folder("calibration").glob(f"*/{FILE}")))
+
+
+@lru_cache(maxsize=64)
+def device_calibration(device: str) -> Calibration | None:
+    """Return the coefficients that infsim ships for a device, None if it has none."""
+    path = data_folder("calibration") / device / FILE
+    return read_calibration(path) if path.is_file() else None
+
+
+# --- plain data ---------------------------------------------------------------------------------
+
+
+def _us(times: Sequence[float]) -> list[float]:
+    """Microseconds to five digits, more than any measurement has."""
+    return [float(f"{time / MICRO:.5g}") for time in times]
+
+
+def _seconds(times: Sequence[float]) -> tuple[float, ...]:
+    return tuple(time * MICRO for time in times)
+
+
+def _plain(points: Sequence[float]) -> list[float]:
+    return [int(x) if x == int(x) else x for x in points]
+
+
+def _curve_json(curve: Curve) -> dict[str, Any]:
+    return {"x": _plain(curve.x), "time_us": _us(curve.time_s)}
+
+
+def _curve(entry: Mapping[str, Any]) -> Curve:
+    return Curve(tuple(entry["x"]), _seconds(entry["time_us"]))
+
+
+def _linear_json(table: LinearTable) -> dict[str, Any]:
+    return {
+        "format": table.format,
+        "library": table.library,
+        "tokens": _plain(table.tokens),
+        "shapes": [
+            {"n": n, "k": k, "time_us": _us(times)} for (n, k), times in table.shapes.items()
+        ],
+        "experts": [
+            dict(zip(("n", "k", "experts", "active"), key, strict=True)) | _curve_json(curve)
+            for key, curve in table.experts.items()
+        ],
+    }
+
+
+def _linear(entry: Mapping[str, Any]) -> LinearTable:
+    shapes = {(row["n"], row["k"]): _seconds(row["time_us"]) for row in entry["shapes"]}
+    for times in shapes.values():
+        Curve(tuple(entry["tokens"]), times)  # its checks
+    return LinearTable(
+        entry["format"],
+        entry["library"],
+        tuple(entry["tokens"]),
+        shapes,
+        {
+            (row["n"], row["k"], row["experts"], row["active"]): _curve(row)
+            for row in entry["experts"]
+        },
+    )
+
+
+_GRIDS = {
+    "prefill": (("chunks", "prefixes"), "prefill_s"),
+    "decode": (("sequences", "contexts"), "decode_s"),
+    "mixed": (
+        ("mixed_chunks", "mixed_prefixes", "mixed_sequences", "mixed_contexts"),
+        "mixed_s",
+    ),
+}
+
+
+def _attention_json(table: AttentionTable) -> dict[str, Any]:
+    names = ("format", "library", "heads", "kv_heads", "head_dim")
+    found: dict[str, Any] = {name: getattr(table, name) for name in names}
+    for grid, (axes, times) in _GRIDS.items():
+        found[grid] = {axis: _plain(getattr(table, axis)) for axis in axes}
+        found[grid]["time_us"] = _us(getattr(table, times))
+    return found
+
+
+def _attention(entry: Mapping[str, Any]) -> AttentionTable:
+    fields: dict[str, Any] = {k: v for k, v in entry.items() if k not in _GRIDS}
+    for grid, (axes, times) in _GRIDS.items():
+        fields |= {axis: tuple(entry[grid][axis]) for axis in axes}
+        fields[times] = _seconds(entry[grid]["time_us"])
+    return AttentionTable(**fields)

@@ -1,0 +1,129 @@
+"""Time of matrix products, from measured shapes and tokens.
+
+A measured shape has its own times. Any other takes a reference of its own, the roofline of the
+device, times what measured shapes around it (in the logarithms of their sizes) take over theirs at
+the same number of tokens. So the size is explained by physics, and only the efficiency of the
+kernels is interpolated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, hypot, log
+
+from infsim.cost.calibration import LinearTable
+from infsim.cost.curves import Curve
+
+NEIGHBOURS = 8
+LAUNCH_S = 3e-6
+BEYOND = 2.0
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What the device can do at most for one format.
+
+    Attributes
+    ----------
+    mac_s : float
+        Seconds per multiply-accumulate at the peak.
+    weight_s, value_s : float
+        Seconds per weight, and per value of an activation, at the memory's peak.
+    """
+
+    mac_s: float
+    weight_s: float
+    value_s: float
+
+    def bound_s(self, tokens: float, n: int, k: int) -> float:
+        """The least time that a product can take."""
+        return max(tokens * n * k * self.mac_s, n * k * self.weight_s)
+
+    def reference_s(self, tokens: float, n: int, k: int) -> float:
+        """About the time of a good kernel: both bounds hide each other only in part."""
+        moved = n * k * self.weight_s + tokens * (n + k) * self.value_s
+        return LAUNCH_S + hypot(tokens * n * k * self.mac_s, moved)
+
+
+class LinearTimes:
+    """Curves of the shapes of one table.
+
+    Parameters
+    ----------
+    table : LinearTable
+    peak : Peak
+        Of the device of the table, for its format.
+    """
+
+    def __init__(self, table: LinearTable, peak: Peak) -> None:
+        self.table = table
+        self.peak = peak
+        self._known = [
+            (log(n), log(k), self._excess(n, k, times)) for (n, k), times in table.shapes.items()
+        ]
+        ns, ks = zip(*table.shapes, strict=True)
+        self._box: tuple[int, int, int, int] = (min(ns), max(ns), min(ks), max(ks))
+
+    def covers(self, n: int, k: int) -> bool:
+        """Whether a shape is within the measured ones, give or take a factor of two."""
+        n_low, n_high, k_low, k_high = self._box
+        return n_low / BEYOND <= n <= n_high * BEYOND and k_low / BEYOND <= k <= k_high * BEYOND
+
+    def curve(self, n: int, k: int) -> Curve:
+        """Seconds of the product of a shape against tokens, never below the physical bound."""
+        times = self.table.shapes.get((n, k))
+        if times is None:
+            times = self._estimate(n, k)
+        tokens = self.table.tokens
+        bounded = [max(t, self.peak.bound_s(m, n, k)) for m, t in zip(tokens, times, strict=True)]
+        return Curve(tokens, tuple(bounded))
+
+    def separate(self, shards: Sequence[tuple[int, int]], experts: int, active: int) -> Curve:
+        """Experts one by one: those that some token uses, each with its share of the tokens."""
+        curves = [self.curve(n, k) for n, k in shards]
+        times = []
+        for tokens in self.table.tokens:
+            used = used_experts(tokens, experts, active)
+            share = tokens * active / used
+            once_s = sum(curve.at(share) - LAUNCH_S for curve in curves)
+            least_s = sum(used * self.peak.bound_s(share, n, k) for n, k in shards)
+            times.append(max(used * once_s, least_s) + LAUNCH_S * len(curves))
+        return Curve(self.table.tokens, tuple(times))
+
+    def grouped(self, shards: Sequence[tuple[int, int]], experts: int, active: int) -> Curve | None:
+        """Experts measured together, None if these were not.
+
+        The table has them by the parameters of one expert: all its matrices share the inner or
+        the outer features, so that they count as one matrix.
+        """
+        weights = sum(n * k for n, k in shards)
+        for (n, k, known, known_active), curve in self.table.experts.items():
+            if (n * k, known, known_active) == (weights, experts, active):
+                return curve
+        return None
+
+    def _estimate(self, n: int, k: int) -> tuple[float, ...]:
+        x, y = log(n), log(k)
+        near = sorted((hypot(a - x, b - y), i) for i, (a, b, _) in enumerate(self._known))
+        weights = [(1 / (d * d), i) for d, i in near[:NEIGHBOURS]]
+        whole = sum(w for w, _ in weights)
+        tokens = self.table.tokens
+        excess = [
+            sum(w * self._known[i][2][j] for w, i in weights) / whole for j in range(len(tokens))
+        ]
+        return tuple(
+            exp(e) * self.peak.reference_s(m, n, k) for m, e in zip(tokens, excess, strict=True)
+        )
+
+    def _excess(self, n: int, k: int, times: Sequence[float]) -> list[float]:
+        """Logarithm of the measured times over the reference."""
+        return [
+            log(t / self.peak.reference_s(m, n, k))
+            for m, t in zip(self.table.tokens, times, strict=True)
+        ]
+
+
+def used_experts(tokens: float, experts: int, active: int) -> float:
+    """Expected number of experts that some token uses, routed evenly and independently."""
+    return float(experts * (1 - (1 - active / experts) ** tokens))
