@@ -22,11 +22,12 @@ class Streams:
         Index of the replication; each has streams of its own.
     """
 
-    __slots__ = ("replication", "seed")
+    __slots__ = ("_within", "replication", "seed")
 
     def __init__(self, seed: int, replication: int = 0) -> None:
         self.seed = seed
         self.replication = replication
+        self._within: tuple[str | int, ...] = ()
 
     def __repr__(self) -> str:
         return f"Streams(seed={self.seed}, replication={self.replication})"
@@ -41,12 +42,21 @@ class Streams:
             generators that draw the same numbers, in whatever order streams are asked for.
         """
         # a spawn key from a hash instead of a counter: independent of the order of creation
-        text = "\x00".join(f"{type(name).__name__}:{name}" for name in names)
+        text = "\x00".join(f"{type(name).__name__}:{name}" for name in (*self._within, *names))
         digest = blake2b(text.encode(), digest_size=16).digest()
         key = (self.replication, *(int(word) for word in np.frombuffer(digest, dtype="<u4")))
         return np.random.Generator(
             np.random.PCG64(np.random.SeedSequence(self.seed, spawn_key=key))
         )
+
+    def within(self, *names: str | int) -> Streams:
+        """Return the streams whose names begin with these: one of many equals gets its own.
+
+        ``streams.within("user", 3).stream("think")`` is ``streams.stream("user", 3, "think")``.
+        """
+        part = Streams(self.seed, self.replication)
+        part._within = (*self._within, *names)
+        return part
 
 
 class Uniform:

@@ -28,12 +28,15 @@ from infsim.cluster.cluster import Cluster
 from infsim.cluster.device import Device
 from infsim.cluster.network import Network
 from infsim.cluster.node import Client, Node, Site
+from infsim.cluster.price import ElectricityPrice
 from infsim.engine.experiment import Experiment, Settings
 from infsim.model.deployment import Deployment
 from infsim.model.graph import Operator, OperatorGraph
 from infsim.model.model import Model
 from infsim.policy.interface import Action, Batching, Delivery, Plan, Recovery, Router, Stage
 from infsim.rng import Streams
+from infsim.workload.closed_loop import ClosedLoop, Dialogue
+from infsim.workload.lengths import Independent, Uniform
 from infsim.workload.requests import Requests
 from tests import policies
 from tests.fakes import FAKE_FORMAT, Announced, LinearCosts, LinearStepCost, Table
@@ -63,6 +66,7 @@ class Shape:
     tight: bool = False  # little KV memory
     context_limit: bool = False
     horizon: bool = False
+    closed: bool = False  # users who wait for their answers
     stale: bool = False
     transfer: str = "push"
     sharing: str = "fifo"
@@ -92,6 +96,7 @@ def shapes(draw: st.DrawFn, /, **fixed: object) -> Shape:
         "tight": boolean,
         "context_limit": boolean,
         "horizon": boolean,
+        "closed": st.sampled_from([False, False, True]),
         "stale": boolean,
         "transfer": st.sampled_from(["push", "relay"]),
         "sharing": st.sampled_from(["fifo", "max-min"]),
@@ -137,7 +142,9 @@ def build(shape: Shape, scale: float = 1.0, order: Sequence[int] | None = None) 
         for i in range(shape.clients)
     ]
     network = _network(shape, clients, rng, scale, order)
-    site = Site("default", CarbonIntensity([0, 3 * scale], [100, 37.5], 7 * scale), pue=1.25)
+    carbon = CarbonIntensity([0, 3 * scale], [100, 37.5], 7 * scale)
+    price = ElectricityPrice([0, 2 * scale], [0.25, -0.125], 5 * scale)
+    site = Site("default", carbon, price, pue=1.25)
     cluster = Cluster(tuple(nodes[i] for i in order), tuple(clients), {"default": site}, network)
     requests = _requests(shape, rng, scale)
     return Experiment(
@@ -145,7 +152,7 @@ def build(shape: Shape, scale: float = 1.0, order: Sequence[int] | None = None) 
         deployments=deployments,
         plans=tuple(_renamed(plan, place) for plan in plans),
         costs=LinearCosts(cluster, [speeds[i] for i in order], scale),
-        workload=Table(requests),
+        workload=_closed_loop(shape, scale) if shape.closed else Table(requests),
         router=_router(shape),
         batching=_batching(shape, scale),
         delivery=_delivery(shape),
@@ -343,6 +350,25 @@ def _requests(shape: Shape, rng: np.random.Generator, scale: float) -> tuple[Req
         )
         for part in (slice(0, cut), slice(cut, count))
         if part.start < part.stop
+    )
+
+
+def _closed_loop(shape: Shape, scale: float) -> ClosedLoop:
+    rng = np.random.default_rng([shape.seed, 1])
+    return ClosedLoop(
+        users=int(rng.integers(1, 7)),
+        lengths=Independent(Uniform(1, 49), Uniform(1, 29)),
+        think_s=scale * float(rng.uniform(0.05, 1.0)),
+        think_cv=float(rng.uniform(0.5, 1.5)),
+        ramp_s=scale * float(rng.uniform(0.0, 2.0)),
+        dialogue=Dialogue(
+            turns=3.0, system_tokens=11, max_context=150, prefix_block_tokens=PREFIX_BLOCK
+        )
+        if shape.prefix_cache
+        else None,
+        requests=shape.requests,
+        duration_s=scale * float(rng.uniform(1.0, 20.0)) if rng.random() < 0.3 else None,
+        weights=rng.uniform(0.1, 1.0, shape.clients).tolist(),
     )
 
 

@@ -1,24 +1,25 @@
-"""The desk of the engine: requests arrive, are delivered, dispatched, and end."""
+"""The desk of the engine: requests are taken in, delivered, dispatched, and end."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from infsim.engine.arrivals import ClosedArrivals, OpenArrivals
 from infsim.engine.clock import LIMIT, SNAPSHOT, Call
 from infsim.engine.deployments import RunningDeployment
 from infsim.engine.failures import Failures
 from infsim.engine.paths import Hop
 from infsim.engine.sequence import DEAD, RUNNING, WAITING, Sequence, Ticket
 from infsim.engine.views import DeliverySight, DeploymentSight
-from infsim.errors import InputError, PolicyError
+from infsim.errors import PolicyError
 from infsim.policy.interface import Accept, Answer, Delivery, Forward, Request, Serve
 from infsim.results.recorder import Status
 from infsim.rng import Uniform
+from infsim.workload.closed_loop import ClosedLoop
 
 if TYPE_CHECKING:
     from infsim.engine.core import Engine
-    from infsim.workload.requests import Requests
 
 MAX_DECISIONS = 32
 
@@ -40,7 +41,6 @@ class Dispatcher:
         self.done = 0
         self.tokens_kept = self.tokens_forgotten = 0
         self.latest_s = 0.0
-        self.exhausted = False
         self._progress = ended
         experiment = engine.experiment
         self._nodes = len(experiment.cluster.nodes)
@@ -50,8 +50,6 @@ class Dispatcher:
             else self._nodes + i
             for i, client in enumerate(experiment.cluster.clients)
         ]
-        self._blocks = experiment.workload.blocks(experiment.streams)
-        self._next_id = 0
         self._delivery = experiment.delivery
         self._reviews = type(self._delivery).review is not Delivery.review
         self._sight = DeliverySight(
@@ -60,32 +58,23 @@ class Dispatcher:
             Uniform(experiment.streams.stream("delivery")),
         )
         self._snapshot_s = 0.0
-        self._load_block()
+        workload = experiment.workload
+        self.arrivals = (
+            ClosedArrivals(engine, self, workload)
+            if isinstance(workload, ClosedLoop)
+            else OpenArrivals(engine, self, workload)
+        )
+        self.arrivals.start()
 
     # --- arrivals ------------------------------------------------------------------------------
 
-    def _load_block(self) -> None:
-        """Take the next block of requests and await its first one."""
-        for block in self._blocks:
-            if len(block) > 0:
-                self._rows(block)
-                self._await_arrival(0)
-                return
-        self._all_have_arrived()
-
-    def _await_arrival(self, i: int) -> None:
-        horizon = self.engine.settings.horizon_s
-        if horizon is not None and self._arrivals[i] >= horizon:
-            self._all_have_arrived()
-        else:
-            self.engine.clock.at(self._arrivals[i], self._arrive, i)
-
-    def _all_have_arrived(self) -> None:
-        self.exhausted = True
-        if self.open:
-            self.stop_at(self.engine.clock.now + self.engine.settings.drain_s)
-        else:
-            self.engine.clock.stopped = True
+    def take(self, request: Request, output_tokens: int) -> Ticket:
+        """Take a request in, at its client; `decide` then says what happens to it."""
+        ticket = Ticket(
+            request, output_tokens, self._nodes + request.client, self._origins[request.client]
+        )
+        self.open[request.request_id] = ticket
+        return ticket
 
     def stop_at(self, time: float) -> None:
         """End the run at this time at the latest, before anything else that happens then."""
@@ -93,50 +82,6 @@ class Dispatcher:
 
     def _stop(self, _: Call) -> None:
         self.engine.clock.stopped = True
-
-    def _rows(self, block: Requests) -> None:
-        size, block_tokens = block.prefix_block_tokens, self.engine.settings.block_tokens
-        cached = self.engine.settings.prefix_cache and block.prefix_hashes is not None
-        if cached and size % block_tokens:
-            raise InputError(
-                f"prefix blocks of {size} tokens are no multiple of the KV blocks of"
-                f" {block_tokens} tokens"
-            )
-        self._block = block
-        self._arrivals: list[float] = block.arrival_s.tolist()
-        self._inputs: list[int] = block.input_tokens.tolist()
-        self._outputs: list[int] = block.output_tokens.tolist()
-        self._clients: list[int] = block.client.tolist()
-        self._sessions: list[int] = block.session_id.tolist()
-        self._samples: list[int] = block.sample_id.tolist()
-
-    def _hashes(self, i: int) -> tuple[int, ...]:
-        offsets, hashes = self._block.prefix_offsets, self._block.prefix_hashes
-        if offsets is None or hashes is None:
-            return ()
-        return tuple(hashes[offsets[i] : offsets[i + 1]].tolist())
-
-    def _arrive(self, call: Call) -> None:
-        i: int = call.argument
-        client = self._clients[i]
-        request = Request(
-            self._next_id,
-            self._arrivals[i],
-            self._inputs[i],
-            client,
-            self._sessions[i],
-            self._samples[i],
-            self._hashes(i),
-            self._block.prefix_block_tokens,
-        )
-        ticket = Ticket(request, self._outputs[i], self._nodes + client, self._origins[client])
-        self.open[self._next_id] = ticket
-        self._next_id += 1
-        if i + 1 < len(self._arrivals):
-            self._await_arrival(i + 1)
-        else:
-            self._load_block()
-        self.decide(ticket)
 
     # --- delivery ------------------------------------------------------------------------------
 
@@ -304,8 +249,9 @@ class Dispatcher:
             self._complete(ticket, last.node)
 
     def _complete(self, ticket: Ticket, node: int) -> None:
-        delay = self.engine.transport.delay[node][ticket.client]
-        self.finish(ticket, Status.COMPLETED, "", self.engine.clock.now + delay)
+        end_s = self.engine.clock.now + self.engine.transport.delay[node][ticket.client]
+        # an earlier token may have come from farther away
+        self.finish(ticket, Status.COMPLETED, "", max(end_s, ticket.first_token_s))
 
     def _review(self, ticket: Ticket, node: int) -> None:
         confidence, prediction = self._judge(ticket)
@@ -353,6 +299,8 @@ class Dispatcher:
     ) -> None:
         """Record a request, once."""
         request = ticket.request
+        if end_s is None:
+            end_s = self.engine.clock.now
         del self.open[request.request_id]
         self.tokens_kept += ticket.generated
         correct, confidence = -1, float("nan")
@@ -365,7 +313,7 @@ class Dispatcher:
             request.arrival_s,
             ticket.start_s,
             ticket.first_token_s,
-            self.engine.clock.now if end_s is None else end_s,
+            end_s,
             request.input_tokens,
             ticket.output_tokens,
             ticket.generated,
@@ -382,9 +330,11 @@ class Dispatcher:
             error,
         )
         self.done += 1
-        if self.exhausted and not self.open:
+        self.latest_s = max(self.latest_s, end_s)
+        if status is not Status.UNFINISHED:
+            self.arrivals.ended(request, end_s, status is Status.COMPLETED)
+        if self.arrivals.over and not self.open:
             self.engine.clock.stopped = True
-        self.latest_s = max(self.latest_s, self.engine.clock.now if end_s is None else end_s)
         if self._progress is not None:
             self._progress(self.done)
 

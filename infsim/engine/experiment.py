@@ -14,6 +14,7 @@ from infsim.workload.requests import Workload
 
 if TYPE_CHECKING:
     from infsim.cost.accuracy import AccuracyTable
+    from infsim.workload.closed_loop import ClosedLoop
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Experiment:
     deployments: tuple[Deployment, ...]
     plans: tuple[Plan, ...]
     costs: Costs
-    workload: Workload
+    workload: Workload | ClosedLoop
     router: Router
     batching: Batching
     delivery: Delivery

@@ -29,7 +29,7 @@ from infsim.workload.requests import Requests
 _SESSIONS = 1024
 """Sessions drawn at a time; part of what a seed means, not a parameter."""
 
-_SYSTEM_PROMPT = -1
+SYSTEM_PROMPT = -1
 """Stands for a session id in the hashes of what all sessions share."""
 
 
@@ -137,7 +137,7 @@ class _Turns:
         lengths = requests.input_tokens // size
         position = ragged(np.zeros(len(requests), dtype=np.int64), lengths)
         owner = np.repeat(requests.session_id, lengths)
-        owner[position < self._of.system_tokens // size] = _SYSTEM_PROMPT
+        owner[position < self._of.system_tokens // size] = SYSTEM_PROMPT
         return with_prefixes(requests, lengths, mix(owner, position), size)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import nan
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ class Dispatch:
     def __init__(self, world: World) -> None:
         self.world = world
         self.parked: list[list[Request]] = [[] for _ in world.experiment.deployments]
+        self.on_end: Callable[[Request, bool], None] | None = None
 
     # --- delivery
 
@@ -232,3 +234,5 @@ class Dispatch:
         if at_s is not None:  # an earlier token may have come from farther away
             request.end_s = max(at_s, request.first_token_s)
         self.world.books.request(request, status, error)
+        if self.on_end is not None:
+            self.on_end(request, status == "completed")

@@ -23,6 +23,7 @@ from infsim.scenario.scenario import Scenario
 
 if TYPE_CHECKING:
     from infsim.cost.accuracy import AccuracyTable
+    from infsim.workload.closed_loop import ClosedLoop
     from infsim.workload.requests import Workload
 
 
@@ -33,7 +34,7 @@ class _Parts:
     cluster: Cluster
     deployments: tuple[Deployment, ...]
     costs: Costs
-    workload: Workload
+    workload: Workload | ClosedLoop
     policies: dict[str, Any]
     accuracy: AccuracyTable | None
     streams: Streams
@@ -91,11 +92,14 @@ def check(scenario: Scenario) -> None:
     InputError
         As `build_experiment`, and for a damaged trace.
     """
+    from infsim.workload.closed_loop import ClosedLoop
+
     for i, alternative in enumerate(scenario.alternatives()):
         parts = _parts(alternative, Streams(scenario.spec.seed))
         for deployment in parts.deployments:
             require_memory(alternative, deployment, parts.costs)
         if i == 0 and alternative.spec.workload.trace is not None:
+            assert not isinstance(parts.workload, ClosedLoop)  # that is instead of a trace
             for _ in parts.workload.blocks(parts.streams):
                 pass
 

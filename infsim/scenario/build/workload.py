@@ -13,6 +13,7 @@ from infsim.scenario.build.blame import blame
 from infsim.scenario.build.lengths import build_lengths
 from infsim.scenario.schema import workload as schema
 from infsim.workload import arrivals
+from infsim.workload.closed_loop import ClosedLoop, Dialogue
 from infsim.workload.lengths import Lengths
 from infsim.workload.profile import Profile, load_profile
 from infsim.workload.readers.text import first_line
@@ -36,7 +37,7 @@ def build_workload(
     clients: Sequence[str],
     weights: Sequence[float],
     samples: int | None = None,
-) -> Workload:
+) -> Workload | ClosedLoop:
     """Build the workload: its source, cut, stretched, limited, and spread over the clients.
 
     Parameters
@@ -55,6 +56,8 @@ def build_workload(
         With the place in the scenario, for files that are absent or of an unknown format.
     """
     part = alternative.spec.workload
+    if part.closed_loop is not None:
+        return _closed_loop(alternative, part.closed_loop, weights, samples)
     if part.trace is None:
         source = _synthetic(alternative)
     else:
@@ -177,3 +180,36 @@ def _arrivals(part: schema.Arrivals) -> arrivals.Arrivals:
         return arrivals.Deterministic(part.rate)
     assert part.cv is not None  # the schema wants it for gamma
     return arrivals.Gamma(part.rate, part.cv)
+
+
+def _closed_loop(
+    alternative: Alternative,
+    loop: schema.ClosedLoop,
+    weights: Sequence[float],
+    samples: int | None,
+) -> ClosedLoop:
+    part = alternative.spec.workload
+    with blame(alternative, "workload", "lengths"):
+        sizes = build_lengths(part.lengths)
+    dialogue = None
+    if part.sessions is not None:
+        with blame(alternative, "workload", "sessions"):
+            dialogue = Dialogue(
+                turns=part.sessions.turns,
+                system_tokens=part.sessions.system_tokens,
+                max_context=part.sessions.max_context,
+                prefix_block_tokens=part.sessions.prefix_block_tokens,
+            )
+    with blame(alternative, "workload", "closed_loop"):
+        return ClosedLoop(
+            users=loop.users,
+            lengths=sizes,
+            think_s=loop.think_time,
+            think_cv=loop.think_cv,
+            ramp_s=loop.ramp,
+            dialogue=dialogue,
+            requests=part.requests,
+            duration_s=part.duration,
+            weights=weights,
+            samples=samples,
+        )

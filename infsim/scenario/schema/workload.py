@@ -178,17 +178,32 @@ class Sessions(Part):
     """Tokens of one hashed block of a prompt."""
 
 
+class ClosedLoop(Part):
+    """A fixed number of users, each with one request at a time: ask, wait, think, ask again."""
+
+    users: Count
+    """Number of users, spread over the clients by their weights."""
+    think_time: Time
+    """Mean time from the end of a request to the next one of its user."""
+    think_cv: Annotated[float, Field(ge=0)] = 1.0
+    """Coefficient of variation of the think time (gamma): 1 is exponential, 0 constant."""
+    ramp: Time = 0.0
+    """The users begin evenly spread over this time."""
+
+
 class WorkloadPart(Part):
-    """What is asked: a trace, or synthetic arrivals and lengths."""
+    """What is asked: a trace, synthetic arrivals and lengths, or users who wait for answers."""
 
     trace: TraceEntry | None = None
     """A trace file, or the bare name of a trace that infsim ships (`infsim list traces`)."""
     arrivals: Arrivals | None = None
     """Synthetic arrivals, instead of a trace."""
+    closed_loop: ClosedLoop | None = None
+    """Users who wait for answers, instead of a trace; the load follows the speed of the system."""
     lengths: Lengths | None = None
     """Lengths of synthetic requests; models that are not generative need none."""
     sessions: Sessions | None = None
-    """Make synthetic arrivals the starts of conversations."""
+    """Make synthetic arrivals the starts of conversations, or users of a closed loop hold them."""
     requests: Count | None = None
     """Stop after so many requests."""
     start: Time = 0.0
@@ -200,11 +215,28 @@ class WorkloadPart(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> WorkloadPart:
-        if (self.trace is None) == (self.arrivals is None):
-            raise ValueError("give either a trace or arrivals")
+        sources = ("trace", "arrivals", "closed_loop")
+        if sum(getattr(self, name) is not None for name in sources) != 1:
+            raise ValueError("give either a trace, or arrivals, or closed_loop")
         synthetic = [name for name in ("lengths", "sessions") if getattr(self, name) is not None]
         if self.trace is not None and synthetic:
             raise ValueError(f"a trace has its own lengths and sessions; drop {synthetic[0]!r}")
         if self.arrivals is not None and self.rate is not None:
             raise ValueError("arrivals have their own rate; drop 'rate'")
+        if self.closed_loop is not None:
+            self._check_closed_loop()
         return self
+
+    def _check_closed_loop(self) -> None:
+        if self.requests is None and self.duration is None:
+            raise ValueError("closed_loop: its users never stop; give 'requests' or 'duration'")
+        for name in ("rate", "start"):
+            if name in self.model_fields_set:
+                raise ValueError(f"closed_loop: its users set the pace; drop {name!r}")
+        own = () if self.sessions is None else self.sessions.model_fields_set
+        for name in ("think_time", "answer_time"):
+            if name in own:
+                raise ValueError(
+                    f"sessions: with closed_loop, its 'think_time' follows the real answer;"
+                    f" drop {name!r}"
+                )
