@@ -42,6 +42,7 @@ NODE: dict[str, Any] = {
     "loading_s": 0.0,
     "energy_j": 1000.0,
     "carbon_g": 2.0,
+    "energy_cost": math.nan,
     "peak_kv_bytes": 1e9,
     "weight_bytes": 3e9,
     "kv_capacity_bytes": 4e9,

@@ -8,6 +8,7 @@ from math import inf
 from infsim.cluster.availability import AlwaysUp, Availability
 from infsim.cluster.carbon import CarbonIntensity
 from infsim.cluster.device import Device
+from infsim.cluster.price import ElectricityPrice
 from infsim.errors import InputError
 
 
@@ -19,15 +20,15 @@ class Site:
     ----------
     name : str
     carbon : CarbonIntensity
-    price : float or None
-        Price of electricity per kWh, in a currency of the scenario's choice.
+    price : ElectricityPrice
+        Price per kWh, in a currency of the scenario's choice.
     pue : float
         Power usage effectiveness: energy of the site over energy of its devices.
     """
 
     name: str
     carbon: CarbonIntensity = field(default_factory=lambda: CarbonIntensity.constant(0.0))
-    price: float | None = None
+    price: ElectricityPrice = field(default_factory=ElectricityPrice.unknown)
     pue: float = 1.0
 
     def __post_init__(self) -> None:

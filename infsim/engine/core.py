@@ -88,8 +88,8 @@ class Engine:
                     f"the weights placed on node {spec.name!r} take"
                     f" {self.weights[i] / GIB:.2f} GiB, {-capacity / GIB:.2f} GiB more than it has"
                 )
-            carbon = cluster.sites[spec.site].carbon
-            nodes.append(RunningNode(i, spec, KvMemory(capacity), self.clock, carbon))
+            site = cluster.sites[spec.site]
+            nodes.append(RunningNode(i, spec, KvMemory(capacity), self.clock, site))
         return nodes
 
     def _solo_nodes(self) -> list[bool]:

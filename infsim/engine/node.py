@@ -11,8 +11,8 @@ from infsim.engine.paths import HopKey
 from infsim.engine.sequence import Sequence
 
 if TYPE_CHECKING:
-    from infsim.cluster.carbon import CarbonIntensity
-    from infsim.cluster.node import Node
+    from infsim.cluster.node import Node, Site
+    from infsim.cluster.series import StepSeries
 
 READY, LOADING, DOWN = range(3)
 
@@ -41,6 +41,23 @@ class Host(Protocol):
         """Bring the memory in use up to date."""
 
 
+class Accrued:
+    """Integrals of a series of the site over the time that a node was up, and busy."""
+
+    __slots__ = ("busy", "series", "up")
+
+    def __init__(self, series: StepSeries) -> None:
+        self.series = series
+        self.up = self.busy = 0.0
+
+    def over(self, up_s: float, busy_s: float) -> tuple[float, float]:
+        """Return both integrals, at the end of a run with these times in all."""
+        if self.series.is_constant:  # nothing was added up on the way
+            value = self.series.at(0.0)
+            return up_s * value, busy_s * value
+        return self.up, self.busy
+
+
 class RunningNode:
     """State, queues and accounts of a node.
 
@@ -52,9 +69,7 @@ class RunningNode:
         Raised by every failure.
     """
 
-    def __init__(
-        self, index: int, spec: Node, memory: KvMemory, clock: Clock, carbon: CarbonIntensity
-    ) -> None:
+    def __init__(self, index: int, spec: Node, memory: KvMemory, clock: Clock, site: Site) -> None:
         self.index = index
         self.spec = spec
         self.memory = memory
@@ -70,9 +85,8 @@ class RunningNode:
         self.tokens = self.iterations = self.failures = 0
         self.busy_s = self.loading_s = self.down_s = 0.0
         self.since_s = 0.0
-        self._carbon = None if carbon.is_constant else carbon
-        self.busy_carbon = 0.0
-        self.up_carbon = 0.0
+        self.carbon, self.price = Accrued(site.carbon), Accrued(site.price)
+        self._accrued = [a for a in (self.carbon, self.price) if not a.series.is_constant]
         self._turn: HopKey = (-1, -1, -1, -1)
         self._run = 0
         self._started_s = 0.0
@@ -130,8 +144,8 @@ class RunningNode:
 
     def _account_busy(self, now: float) -> None:
         self.busy_s += now - self._started_s
-        if self._carbon is not None:
-            self.busy_carbon += self._carbon.integral(self._started_s, now)
+        for accrued in self._accrued:
+            accrued.busy += accrued.series.integral(self._started_s, now)
 
     def enter(self, state: int, now: float) -> None:
         """Change the state, and account for the time spent in the last one."""
@@ -140,7 +154,8 @@ class RunningNode:
             self.loading_s += elapsed
         elif self.state == DOWN:
             self.down_s += elapsed
-        if self.state != DOWN and self._carbon is not None:
-            self.up_carbon += self._carbon.integral(self.since_s, now)
+        if self.state != DOWN:
+            for accrued in self._accrued:
+                accrued.up += accrued.series.integral(self.since_s, now)
         self.state = state
         self.since_s = now

@@ -116,14 +116,8 @@ class Simulation:
 
     def _record_node(self, node: RunningNode, now: float) -> None:
         spec, engine = node.spec, self.engine
-        site = engine.experiment.cluster.sites[spec.site]
         up_s = now - node.down_s
-        power = PowerDraw.of(spec, site)
-        if site.carbon.is_constant:
-            intensity = site.carbon.at(0.0)
-            carbon_g = power.carbon_g(up_s * intensity, node.busy_s * intensity)
-        else:
-            carbon_g = power.carbon_g(node.up_carbon, node.busy_carbon)
+        power = PowerDraw.of(spec, engine.experiment.cluster.sites[spec.site])
         engine.recorder.node(
             node=node.index,
             name=spec.name,
@@ -132,7 +126,8 @@ class Simulation:
             down_s=node.down_s,
             loading_s=node.loading_s,
             energy_j=power.energy_j(up_s, node.busy_s),
-            carbon_g=carbon_g,
+            carbon_g=power.per_kwh(*node.carbon.over(up_s, node.busy_s)),
+            energy_cost=power.per_kwh(*node.price.over(up_s, node.busy_s)),
             peak_kv_bytes=node.memory.peak,
             weight_bytes=engine.weights[node.index],
             kv_capacity_bytes=node.memory.capacity,

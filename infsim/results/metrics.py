@@ -22,8 +22,6 @@ from infsim.results.statistics import Truncation, mser
 
 Floats = NDArray[np.float64]
 
-JOULES_PER_KWH = 3.6e6
-
 
 @dataclass(frozen=True, slots=True)
 class Objectives:
@@ -238,7 +236,6 @@ def measure(
     *,
     objectives: Objectives | None = None,
     start_s: float = 0.0,
-    prices: Floats | None = None,
     single_stage: bool = False,
 ) -> dict[str, float]:
     """Return all `METRICS` of a run, measured from ``start_s`` to its end.
@@ -253,14 +250,12 @@ def measure(
         Without them there is no goodput.
     start_s : float
         End of the warm-up.
-    prices : (nodes,), optional
-        Price per kWh of each node, NaN where there is none.
     single_stage : bool
         Whether every replica is one stage: only then do iterations tell the ITL.
     """
     window = Window(start_s, record.end_s)
     values = measure_requests(record, window, objectives or Objectives())
-    values |= measure_nodes(record, prices)
+    values |= measure_nodes(record)
     values |= measure_gaps(record) if single_stage else dict.fromkeys(GAPS, math.nan)
     if not has_tokens(record.requests):
         values |= dict.fromkeys(OF_TOKENS, math.nan)
@@ -347,7 +342,7 @@ def _shares(requests: Columns, objectives: Objectives) -> dict[str, float]:
     }
 
 
-def measure_nodes(record: RunRecord, prices: Floats | None = None) -> dict[str, float]:
+def measure_nodes(record: RunRecord) -> dict[str, float]:
     """Return the metrics of the nodes, over the whole run."""
     nodes = record.nodes
     span_s = len(nodes["node"]) * record.end_s
@@ -357,9 +352,6 @@ def measure_nodes(record: RunRecord, prices: Floats | None = None) -> dict[str, 
     used = nodes["kv_capacity_bytes"] > 0
     fill = nodes["peak_kv_bytes"][used] / nodes["kv_capacity_bytes"][used]
     memory = nodes["weight_bytes"] + nodes["peak_kv_bytes"]
-    cost = math.nan
-    if prices is not None and not np.isnan(prices).all():
-        cost = float(np.nansum(prices * nodes["energy_j"])) / JOULES_PER_KWH
     return {
         "node_availability": 1 - _ratio(float(nodes["down_s"].sum()), span_s),
         "utilization": _ratio(float(nodes["busy_s"].sum()), span_s),
@@ -369,7 +361,7 @@ def measure_nodes(record: RunRecord, prices: Floats | None = None) -> dict[str, 
         "energy_per_token_j": _ratio(energy_j, tokens),
         "carbon_g": carbon_g,
         "carbon_per_token_g": _ratio(carbon_g, tokens),
-        "energy_cost": cost,
+        "energy_cost": float(nodes["energy_cost"].sum()) if len(memory) else math.nan,
         "bytes_sent": float(nodes["bytes_sent"].sum()),
     }
 

@@ -101,6 +101,7 @@ NODE_LAYOUT = {
     "loading_s": "d",
     "energy_j": "d",
     "carbon_g": "d",
+    "energy_cost": "d",
     "peak_kv_bytes": "d",
     "weight_bytes": "d",
     "kv_capacity_bytes": "d",
@@ -124,7 +125,8 @@ class RunRecord:
         ``correct`` is 1, 0 or -1 (not known), ``confidence`` NaN if there is none,
         ``deployment`` and ``replica`` -1 if none served the request.
     nodes : mapping of str to array (nodes,)
-        Totals per node: seconds, joules, grams of CO2e, bytes, counts. ``name`` indexes `texts`.
+        Totals per node: seconds, joules, grams of CO2e, money, bytes, counts. ``name`` indexes
+        `texts`.
     segments : mapping of str to array (s,)
         Spans of equal iterations of a stage on a node, by ``start_s``.
     incidents : mapping of str to array (k,)
@@ -249,6 +251,7 @@ class Recorder:
         loading_s: float,
         energy_j: float,
         carbon_g: float,
+        energy_cost: float,
         peak_kv_bytes: float,
         weight_bytes: float,
         kv_capacity_bytes: float,
@@ -268,6 +271,7 @@ class Recorder:
             loading_s,
             energy_j,
             carbon_g,
+            energy_cost,
             peak_kv_bytes,
             weight_bytes,
             kv_capacity_bytes,

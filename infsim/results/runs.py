@@ -38,22 +38,13 @@ class Run:
     record : RunRecord
     details : mapping
         About the run, as plain JSON data: ``plans`` (per deployment the stages, pipelines and
-        notes of its placement), ``costs`` (calibrated or not, sources, extrapolations),
-        ``prices_per_kwh`` of the nodes (None where there is none).
+        notes of its placement), ``costs`` (calibrated or not, sources, extrapolations).
     """
 
     alternative: str
     replication: int
     record: RunRecord
     details: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def prices(self) -> NDArray[np.float64] | None:
-        """Price of energy per node and kWh; None if no node has one."""
-        prices = self.details.get("prices_per_kwh") or []
-        if not any(price is not None for price in prices):
-            return None
-        return np.asarray([np.nan if price is None else price for price in prices])
 
     @property
     def unfinished(self) -> int:

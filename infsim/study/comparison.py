@@ -70,8 +70,8 @@ class Contrast:
 
     @property
     def relative(self) -> float:
-        """Difference over the first value, NaN if that is zero."""
-        return self.difference.value / self.first if self.first else math.nan
+        """Difference over the first value, NaN if that is not positive (costs may be negative)."""
+        return self.difference.value / self.first if self.first > 0 else math.nan
 
 
 class Observations:
@@ -165,7 +165,6 @@ class Observations:
             run.record,
             objectives=self.objectives,
             start_s=self.warmups_s[run.replication],
-            prices=run.prices,
             single_stage=run.single_stage,
         )
 

@@ -78,8 +78,7 @@ def describe(experiment: Experiment) -> dict[str, Any]:
         "sources": sorted({step.source for step in steps}),
         "extrapolated": sum(step.extrapolated for step in steps),
     }
-    prices = [cluster.sites[node.site].price for node in cluster.nodes]
-    found: dict[str, Any] = plain({"plans": plans, "costs": costs, "prices_per_kwh": prices})
+    found: dict[str, Any] = plain({"plans": plans, "costs": costs})
     return found
 
 

@@ -148,7 +148,7 @@ def same_results(
         for name in sorted(a, key=lambda name: name not in ("status", "deployment", "replica")):
             if (table, name) in CODES:
                 continue
-            timed = name.endswith("_s") or name in ("energy_j", "carbon_g")
+            timed = name.endswith("_s") or name in ("energy_j", "carbon_g", "energy_cost")
             expected = a[name] * factor if timed else a[name]
             if not _close(expected, b[name]):
                 yield _difference(table, name, (expected, b[name]), whose)

@@ -32,7 +32,14 @@ EQUAL = (
 )
 NODE_SUMS = ("tokens", "iterations", "failures")
 NODE_TIMES = ("up_s", "down_s", "busy_s", "loading_s")
-NODE_AMOUNTS = ("energy_j", "carbon_g", "peak_kv_bytes", "bytes_sent", "bytes_received")
+NODE_AMOUNTS = (
+    "energy_j",
+    "carbon_g",
+    "energy_cost",
+    "peak_kv_bytes",
+    "bytes_sent",
+    "bytes_received",
+)
 
 
 def assert_same(fast: RunRecord, slow: RunRecord) -> None:

@@ -137,7 +137,7 @@ def test_sites_take_what_they_do_not_say_from_the_scenario() -> None:
     ) | {"energy": {"carbon": "400 g/kWh", "price": "0.1 EUR/kWh", "pue": 1.1}}
     sites = built(data).cluster.sites
     assert (sites["eu"].carbon.at(0), sites["us"].carbon.at(0)) == (30.0, 400.0)
-    assert (sites["eu"].price, sites["us"].price) == (0.1, 0.1)
+    assert (sites["eu"].price.at(0), sites["us"].price.at(0)) == (0.1, 0.1)
     assert (sites["eu"].pue, sites["us"].pue) == (1.1, 1.5)
 
 

@@ -84,7 +84,7 @@ def test_power_of_a_node_is_that_of_its_devices_and_its_site() -> None:
     # up for two hours, busy in the second one
     assert draw.energy_j(7200, 3600) == 3600 * 150 + 3600 * 900
     up, busy = site.carbon.integral(0, 7200), site.carbon.integral(3600, 7200)
-    assert draw.carbon_g(up, busy) == pytest.approx(0.150 * 100 + 0.900 * 400)
+    assert draw.per_kwh(up, busy) == pytest.approx(0.150 * 100 + 0.900 * 400)
 
 
 # --- files ----------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from infsim.study.study import Study
 from tests.records import queue, record, study
 
 RUNS = [
-    Run("random", 0, queue(30, seed=0), {"prices_per_kwh": [0.2]}),
+    Run("random", 0, queue(30, seed=0), {"plans": [], "about": "by hand"}),
     Run("random", 1, queue(30, seed=1)),
     Run(
         "a, b=2",

@@ -36,7 +36,8 @@ def test_latencies_of_one_request() -> None:
 
 
 def test_all_metrics_of_one_request() -> None:
-    found = measure(ONE, objectives=Objectives(ttft_s=2.0), prices=np.array([0.36]))
+    priced = record(nodes=({"energy_cost": -1e-4},))
+    found = measure(priced, objectives=Objectives(ttft_s=2.0))
     assert list(found) == list(METRICS)
     expected = {
         "requests": 1,
@@ -61,7 +62,7 @@ def test_all_metrics_of_one_request() -> None:
         "energy_per_token_j": 200,
         "carbon_g": 2,
         "carbon_per_token_g": 0.4,
-        "energy_cost": 1e-4,  # 1 kJ at 0.36 per kWh
+        "energy_cost": -1e-4,  # at times the market pays
         "bytes_sent": 100,
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected)

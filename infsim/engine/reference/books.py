@@ -89,6 +89,7 @@ class Books:
             loading_s=meter.loading_s,
             energy_j=meter.energy_j,
             carbon_g=meter.carbon_g,
+            energy_cost=meter.energy_cost,
             peak_kv_bytes=memory.peak[index],
             weight_bytes=node.weight_bytes,
             kv_capacity_bytes=memory.capacity[index],

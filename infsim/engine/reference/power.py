@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Meter:
-    """Adds up times, energy and carbon of a node from one change to the next."""
+    """Adds up times, energy, carbon and cost of a node from one change to the next."""
 
     def __init__(self, world: World, node: Node) -> None:
         self.world = world
@@ -21,12 +21,13 @@ class Meter:
         self.draw = PowerDraw.of(node.machine, self.site)
         self.since_s = 0.0
         self.up_s = self.down_s = self.busy_s = self.loading_s = 0.0
-        self.energy_j = self.carbon_g = 0.0
+        self.energy_j = self.carbon_g = self.energy_cost = 0.0
 
     def read(self, time_s: float) -> None:
         """Account for the time up to now, before the node changes."""
         span_s = time_s - self.since_s
         intensity = self.site.carbon.integral(self.since_s, time_s)
+        price = self.site.price.integral(self.since_s, time_s)
         self.since_s = time_s
         if self.node.status == "down":
             self.down_s += span_s
@@ -36,4 +37,5 @@ class Meter:
         self.busy_s += span_s if busy else 0.0
         self.loading_s += span_s if self.node.status == "loading" else 0.0
         self.energy_j += self.draw.energy_j(span_s, span_s if busy else 0.0)
-        self.carbon_g += self.draw.carbon_g(intensity, intensity if busy else 0.0)
+        self.carbon_g += self.draw.per_kwh(intensity, intensity if busy else 0.0)
+        self.energy_cost += self.draw.per_kwh(price, price if busy else 0.0)

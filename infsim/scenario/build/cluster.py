@@ -9,6 +9,7 @@ from typing import Any
 from infsim.cluster.carbon import CarbonIntensity
 from infsim.cluster.cluster import Cluster
 from infsim.cluster.node import Client, Node, Site
+from infsim.cluster.price import ElectricityPrice
 from infsim.rng import Streams
 from infsim.scenario.alternatives import Alternative
 from infsim.scenario.build.blame import blame
@@ -64,7 +65,7 @@ def _sites(alternative: Alternative) -> dict[str, Site]:
         carbon = own.carbon if own.carbon is not None else common.carbon
         price = own.price if own.price is not None else common.price
         with blame(alternative, "cluster", "regions", name):
-            sites[name] = Site(name, _carbon(carbon), price, own.pue or common.pue or 1.0)
+            sites[name] = Site(name, _carbon(carbon), _price(price), own.pue or common.pue or 1.0)
     return sites
 
 
@@ -75,6 +76,10 @@ def _carbon(entry: CarbonFile | float | None) -> CarbonIntensity:
         start = None if entry.start is None else datetime.fromisoformat(entry.start)
         return read_carbon(Path(entry.file), start)
     return CarbonIntensity.unknown() if entry is None else CarbonIntensity.constant(entry)
+
+
+def _price(entry: float | None) -> ElectricityPrice:
+    return ElectricityPrice.unknown() if entry is None else ElectricityPrice.constant(entry)
 
 
 def _nodes(alternative: Alternative, index: int, group: NodeGroup, members: Roster) -> list[Node]:
