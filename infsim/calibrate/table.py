@@ -397,10 +397,10 @@ def _typed(name: str, values: ArrayLike) -> NDArray[Any]:
     found = np.asarray(values)
     if name in TEXT:
         if found.size and found.dtype.kind not in "OUT":
-            raise InputError(f"column {name!r} holds words, got {found.reshape(-1)[0]!r}")
+            raise InputError(f"column {name!r} holds words, got {found.reshape(-1)[0].item()!r}")
         return found.astype(object)
     if found.size and found.dtype.kind not in "iuf":
-        raise InputError(f"column {name!r} holds numbers, got {found.reshape(-1)[0]!r}")
+        raise InputError(f"column {name!r} holds numbers, got {found.reshape(-1)[0].item()!r}")
     if name in REALS:
         return found.astype(np.float64)
     if found.dtype.kind == "f" and not (found == np.floor(found)).all():
