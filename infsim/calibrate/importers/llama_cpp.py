@@ -158,9 +158,10 @@ def _libraries(source: Source, rows: NDArray[np.int64]) -> NDArray[Any]:
 
 
 def _bare_model(name: str) -> str:
-    """``llama 8B Q4_K - Medium`` is the Llama 3 family by its size."""
-    size = re.match(r"llama (\d+)B\b", name)
-    return f"llama-3-{size[1]}b" if size else name
+    """Return the model of ``llama 8B Q4_K - Medium``: Llama 3 by its size, as llama-bench tells it."""
+    model = name.split("B ", 1)[0] + "B"
+    size = re.fullmatch(r"llama (\d+)B", model)
+    return f"llama-3-{size[1]}b" if size else model
 
 
 def _bare_format(name: str) -> str:

@@ -102,8 +102,10 @@ class Source:
             good = (values >= 0) & (values == np.floor(values)) & (values < 2**62)
         if not good.all():
             row = int(np.flatnonzero(~good)[0])
+            cell = self._find(column)[row]
+            cell = cell.item() if isinstance(cell, np.generic) else cell
             raise InputError(
-                f"{column} is {self._find(column)[row]!r}, not a whole number of at least 0",
+                f"{column} is {cell!r}, not a whole number of at least 0",
                 where=self.where(row),
             )
         return values.astype(np.int64)
