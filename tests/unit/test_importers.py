@@ -13,6 +13,7 @@ import pytest
 
 from infsim.calibrate.importers.formats import detect, read
 from infsim.calibrate.table import KernelTable
+from infsim.cli.main import main
 from infsim.errors import InputError
 
 GEMM = {
@@ -253,3 +254,36 @@ def test_a_missing_time_is_left_to_the_audit(tmp_path: Path) -> None:
     assert np.isnan(found.table["time_s"][1])
     assert str(found.where(1)).endswith("gemm_perf.parquet:2")
     assert isinstance(found.table, KernelTable)
+
+
+def infsim(*arguments: object) -> int | str | None:
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    return end.value.code
+
+
+def test_the_command_writes_a_table_and_says_what_it_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = gemm(tmp_path, latency=[0.01, -1.0, 0.03])
+    out = tmp_path / "out"
+    given = ("calibrate", "import", "auto", tables, "--device", "L40S", "--out", out)
+    assert infsim(*given) in (0, None)
+    said = capsys.readouterr().out
+    assert "3 rows read, 1 refused, 0 repeats merged, 2 kept" in said
+    assert "gemm_perf.parquet:2: time is not a positive number: -0.001 s" in said
+    table = KernelTable.read(out)
+    assert table.meta.hardware == "l40s"
+    assert table.meta.command.startswith("infsim calibrate import auto")
+    first = {file.name: file.read_bytes() for file in out.iterdir()}
+    assert infsim(*given) in (0, None)
+    assert first == {file.name: file.read_bytes() for file in out.iterdir()}
+
+
+def test_the_command_ends_with_2_for_bad_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert infsim("calibrate", "import", "auto", tmp_path, "--device", "l40") == 2
+    assert "unknown device 'l40'" in capsys.readouterr().err
+    assert infsim("calibrate", "import", "splitwize", tmp_path, "--device", "l40s") == 2
+    assert "did you mean 'splitwise'" in capsys.readouterr().err

@@ -158,7 +158,7 @@ def _libraries(source: Source, rows: NDArray[np.int64]) -> NDArray[Any]:
 
 
 def _bare_model(name: str) -> str:
-    """Return the model of ``llama 8B Q4_K - Medium``: Llama 3 by its size, as llama-bench tells it."""
+    """Return the model of ``llama 8B Q4_K - Medium``, which is Llama 3 by its size."""
     model = name.split("B ", 1)[0] + "B"
     size = re.fullmatch(r"llama (\d+)B", model)
     return f"llama-3-{size[1]}b" if size else model
