@@ -39,7 +39,15 @@ from infsim.workload.closed_loop import ClosedLoop, Dialogue
 from infsim.workload.lengths import Independent, Uniform
 from infsim.workload.requests import Requests
 from tests import policies
-from tests.fakes import FAKE_FORMAT, Announced, LinearCosts, LinearStepCost, Table
+from tests.fakes import (
+    FAKE_FORMAT,
+    Announced,
+    LinearCosts,
+    LinearStepCost,
+    SlowTransfer,
+    Swell,
+    Table,
+)
 
 PREFIX_BLOCK = 8
 BLOCK = 4
@@ -61,7 +69,7 @@ class Shape:
     operators: int = 4
     deployments: int = 1
     generative: bool = True
-    network: str = "finite"  # or "instant" (no delays, no limits), "delays" (no limits)
+    network: str = "finite"  # or "instant" (no delays, no limits), "delays" (no limits), "varying"
     churn: str = "none"  # or "trace", "renewal", "announced" (some of the time)
     tight: bool = False  # little KV memory
     context_limit: bool = False
@@ -91,7 +99,7 @@ def shapes(draw: st.DrawFn, /, **fixed: object) -> Shape:
         "operators": st.integers(1, 6),
         "deployments": st.integers(1, 2),
         "generative": st.sampled_from([True, True, True, False]),
-        "network": st.sampled_from(["instant", "delays", "finite"]),
+        "network": st.sampled_from(["instant", "delays", "finite", "varying"]),
         "churn": st.sampled_from(["none", "trace", "renewal", "announced"]),
         "tight": boolean,
         "context_limit": boolean,
@@ -296,7 +304,8 @@ def _speed(rng: np.random.Generator) -> LinearStepCost:
 
 def _rate(shape: Shape, rng: np.random.Generator, scale: float) -> float:
     rate = float(rng.uniform(5e4, 1e6)) / scale
-    return inf if shape.network != "finite" or rng.random() < 0.2 else rate
+    limited = shape.network in ("finite", "varying")
+    return inf if not limited or rng.random() < 0.2 else rate
 
 
 def _network(
@@ -314,7 +323,10 @@ def _network(
         if client.node is not None:
             network = network.attach(shape.nodes + i, int(client.node.removeprefix("node-")))
     ends = [*order, *range(shape.nodes, size)]
-    return Network(network.delay_s[np.ix_(ends, ends)], network.bandwidth[np.ix_(ends, ends)])
+    permuted = Network(network.delay_s[np.ix_(ends, ends)], network.bandwidth[np.ix_(ends, ends)])
+    if shape.network != "varying":
+        return permuted
+    return permuted.with_effects(variation=Swell(scale), tcp=SlowTransfer(scale))
 
 
 def _requests(shape: Shape, rng: np.random.Generator, scale: float) -> tuple[Requests, ...]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from math import inf
+from math import inf, sin
+
+import numpy as np
+from numpy.typing import NDArray
 
 from infsim.cluster.availability import Availability, Outage
 from infsim.cluster.cluster import Cluster
@@ -108,3 +111,26 @@ class Announced(Availability):
     @property
     def expected_fraction(self) -> float | None:
         return self.base.expected_fraction
+
+
+@dataclass(frozen=True)
+class Swell:
+    """Delays that rise and fall together."""
+
+    scale: float
+
+    def factor(self, x: int, y: int, time_s: float) -> float:
+        return 1.0 + 0.5 * sin(3.0 * time_s / self.scale)
+
+
+@dataclass(frozen=True)
+class SlowTransfer:
+    """A protocol that needs some round trips, and a while for each byte."""
+
+    scale: float
+
+    def extra_s(self, size_bytes: float, rtt_s: float, rate_bytes_per_s: float) -> float:
+        return 0.7 * rtt_s + size_bytes * 1.3e-6 * self.scale
+
+    def most_bytes_per_s(self, rtt_s: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.full(rtt_s.shape, inf)

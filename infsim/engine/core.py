@@ -235,7 +235,7 @@ class Engine:
             self.eased(self.kv.share_prefix(sequence))
         ticket = sequence._ticket
         if ticket.first_token_s != ticket.first_token_s:
-            ticket.first_token_s = now + self.transport.delay[last.node][ticket.client]
+            ticket.first_token_s = now + self.transport.propagation_s(last.node, ticket.client)
 
     def release(self, sequence: Sequence) -> None:
         """Give back the KV of a sequence; hosts that wait for memory look again."""

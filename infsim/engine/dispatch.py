@@ -249,7 +249,7 @@ class Dispatcher:
             self._complete(ticket, last.node)
 
     def _complete(self, ticket: Ticket, node: int) -> None:
-        end_s = self.engine.clock.now + self.engine.transport.delay[node][ticket.client]
+        end_s = self.engine.clock.now + self.engine.transport.propagation_s(node, ticket.client)
         # an earlier token may have come from farther away
         self.finish(ticket, Status.COMPLETED, "", max(end_s, ticket.first_token_s))
 

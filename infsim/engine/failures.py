@@ -310,7 +310,7 @@ class Failures:
         if not waiting:
             del self._replaying[sequence]
             entry = sequence.path.entry.node
-            delay = self.engine.transport.delay[hop.node][entry]
+            delay = self.engine.transport.propagation_s(hop.node, entry)
             self.engine.clock.at(now + delay, self._at_hand, sequence)
 
     def _at_hand(self, call: Call) -> None:

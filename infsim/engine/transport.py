@@ -59,6 +59,9 @@ class Transport:
         self.downlink = [float(end.downlink_bytes_per_s) for end in ends]
         self.delay: list[list[float]] = np.asarray(cluster.network.delay_s, float).tolist()
         self.bandwidth: list[list[float]] = np.asarray(cluster.network.bandwidth, float).tolist()
+        self._network = cluster.network
+        self._varies = cluster.network.variation is not None
+        self._has_extra = cluster.network.tcp is not None
         self.generation = [0] * len(ends)
         self.ready = [True] * len(ends)
         self.sent = [0.0] * len(ends)
@@ -66,6 +69,12 @@ class Transport:
         self.messages = 0
         self.lost = 0.0
         self.in_flight = 0.0
+
+    def propagation_s(self, sender: int, receiver: int) -> float:
+        """One-way delay of what is sent now; ``delay`` holds what it is on average."""
+        if self._varies:
+            return self._network.propagation_s(sender, receiver, self.clock.now)
+        return self.delay[sender][receiver]
 
     def send(self, sender: int, receiver: int, size: float, action: Deliver, content: Any) -> None:
         """Send ``size`` bytes; ``action(content, arrived)`` is called at delivery.
@@ -77,7 +86,9 @@ class Transport:
             return
         message = Message(sender, receiver, size, action, content)
         message.generations = (self.generation[sender], self.generation[receiver])
-        message.delay = self.delay[sender][receiver]
+        message.delay = self.propagation_s(sender, receiver)
+        if self._has_extra:
+            message.delay += self._network.message_extra_s(sender, receiver, size, self.clock.now)
         self.messages += 1
         self.sent[sender] += size
         self.in_flight += size

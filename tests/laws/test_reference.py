@@ -307,7 +307,13 @@ def logged(experiment: Experiment) -> tuple[Experiment, Log]:
 
 
 @quick
-@given(shapes(delivery="first", generative=True, closed=False), st.floats(0.0, 1.0))
+@given(
+    # with delays that vary nobody knows how late a decision may be seen
+    shapes(delivery="first", generative=True, closed=False).filter(
+        lambda s: s.network != "varying"
+    ),
+    st.floats(0.0, 1.0),
+)
 def test_output_that_is_not_made_yet_changes_no_decision(shape: Shape, part: float) -> None:
     experiment, log = logged(build(shape))
     record = simulate_reference(experiment)

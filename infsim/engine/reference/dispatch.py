@@ -210,7 +210,7 @@ class Dispatch:
         view = DeliveryLook(world, request)
         verdict = world.ask("delivery", policy, request, policy.review, request.view, answer, view)
         if isinstance(verdict, Accept):
-            to_client_s = world.delay_s(node, world.client_endpoint(request.view.client))
+            to_client_s = world.delay_now_s(node, world.client_endpoint(request.view.client))
             self.end(request, "completed", at_s=world.clock.now + to_client_s)
         elif isinstance(verdict, Serve | Forward):
             request.made = 0

@@ -93,7 +93,7 @@ class Passes:
             world.memory.publish(sequence)
         request.made += 1
         if request.first_token_s != request.first_token_s:
-            to_client_s = world.delay_s(node, world.client_endpoint(request.view.client))
+            to_client_s = world.delay_now_s(node, world.client_endpoint(request.view.client))
             request.first_token_s = world.clock.now + to_client_s
         if request.made < request.total:
             return True

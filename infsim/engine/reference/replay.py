@@ -107,5 +107,5 @@ class Replay:
         sequence.pending.discard(hop)
         if sequence.alive and not sequence.pending:
             clock = self.world.clock
-            back_s = clock.now + self.world.delay_s(hop.node, sequence.path.entry.node)
+            back_s = clock.now + self.world.delay_now_s(hop.node, sequence.path.entry.node)
             clock.at_or_now(back_s, lambda: self.world.passes.come_back([sequence]))

@@ -28,6 +28,7 @@ class Message:
     """Failures of source and target when it was sent."""
     delivered: Action
     lost: Action
+    delay_s: float = 0.0
     left: float = 0.0
     rate: float = 0.0
 
@@ -59,7 +60,10 @@ class Transport:
         self.bytes_sent[source] += size
         self.bytes_in_flight += size
         failures = (self._failures(source), self._failures(target))
-        self._carry(Message(source, target, size, failures, delivered, lost, left=size))
+        network, now = self.world.experiment.cluster.network, self.world.clock.now
+        delay_s = network.propagation_s(source, target, now)
+        delay_s += network.message_extra_s(source, target, size, now)
+        self._carry(Message(source, target, size, failures, delivered, lost, delay_s, left=size))
 
     def arrived(self, message: Message) -> None:
         """Handle a message at the time of its delivery."""
@@ -97,7 +101,7 @@ class Fifo:
         self.uplink_free[x] = first_s + size / transport.uplink[x]
         second_s = max(first_s, self.link_free[x, y])
         self.link_free[x, y] = second_s + size / transport.link[x][y]
-        clock.at_or_now(second_s + transport.delay_s[x][y], lambda: self._reach(message))
+        clock.at_or_now(second_s + message.delay_s, lambda: self._reach(message))
 
     def _reach(self, message: Message) -> None:
         """The first byte is there: queue at the downlink."""
@@ -155,7 +159,7 @@ class MaxMin:
 
     def _through(self, flow: Message) -> None:
         transport = self.transport
-        arrival_s = transport.world.clock.now + transport.delay_s[flow.source][flow.target]
+        arrival_s = transport.world.clock.now + flow.delay_s
         transport.world.clock.at_or_now(arrival_s, lambda: transport.arrived(flow))
 
     def _fill(self) -> None:

@@ -151,8 +151,12 @@ class World:
         return self.experiment.cluster.endpoint_of_client(client)
 
     def delay_s(self, source: int, target: int) -> float:
-        """One-way delay between two endpoints."""
+        """One-way delay between two endpoints, as it is on average."""
         return self.transport.delay_s[source][target]
+
+    def delay_now_s(self, source: int, target: int) -> float:
+        """How long what is sent now is under way."""
+        return self.experiment.cluster.network.propagation_s(source, target, self.clock.now)
 
     def ask(
         self,
