@@ -1,0 +1,147 @@
+"""The commands ``trace …``: fit, describe, compare and fetch traces of requests."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from infsim.cli.main import app, command
+
+if TYPE_CHECKING:
+    from infsim.workload.profile import Profile
+    from infsim.workload.requests import Workload
+
+trace = typer.Typer(
+    name="trace",
+    help="Fit, describe, compare and fetch traces of requests.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(trace, name="trace")
+
+TraceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="TRACE", help="A trace, a profile, or the bare name of one that infsim ships."
+    ),
+]
+FormatOption = Annotated[
+    str, typer.Option("--format", help="Format of the trace; by default found from its beginning.")
+]
+ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        metavar="OURS=THEIRS",
+        help="What plain CSV or Parquet calls a column, as in input_tokens=prompt; repeatable.",
+    ),
+]
+TimeUnitOption = Annotated[
+    str, typer.Option(help="What 1 in the column of arrivals means, as in '1 ms'.")
+]
+
+
+class Opened(NamedTuple):
+    """A trace that was named on the command line; `profile` if it is one."""
+
+    name: str
+    workload: Workload
+    profile: Profile | None
+
+
+@command("fit", trace)
+def fit(
+    trace: TraceArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write; by default stdout.")
+    ] = None,
+    format_: FormatOption = "auto",
+    column: ColumnOption = None,
+    time_unit: TimeUnitOption = "1 s",
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Made traces that the errors of the profile are means of.")
+    ] = 40,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Where the trace comes from, as in licence=CC-BY-4.0; repeatable.",
+        ),
+    ] = None,
+) -> None:
+    """Fit a profile to a trace: a few kilobytes, from which requests like its own are made."""
+    from infsim.errors import InputError
+    from infsim.rng import Streams
+    from infsim.workload.blocks import read_all
+    from infsim.workload.compare import best_profile
+
+    opened = open_given(trace, format_, column, time_unit)
+    if opened.profile is not None:
+        raise InputError(f"{trace!r} is a profile already")
+    given = {"trace": opened.name, **_pairs(source, "--source")}
+    requests = read_all(opened.workload.blocks(Streams(0)))
+    _write_profile(best_profile(requests, seeds=range(seeds), source=given), out)
+
+
+def open_given(
+    trace: str, format_: str = "auto", column: Sequence[str] | None = None, time_unit: str = "1 s"
+) -> Opened:
+    """Open what was named on the command line: a file, or a trace that infsim ships.
+
+    Raises
+    ------
+    InputError
+        If it is not there, or an option makes no sense.
+    """
+    from infsim.errors import InputError, Where
+    from infsim.scenario.build.workload import open_entry, open_profile
+    from infsim.scenario.schema.workload import TraceFile
+    from infsim.units import UnitError, parse
+
+    try:
+        unit_s = parse(time_unit, "time")
+    except UnitError as error:
+        raise InputError(str(error), where=Where("--time-unit")) from None
+    entry = TraceFile.model_construct(
+        file=str(Path(trace).absolute()) if Path(trace).exists() else trace,
+        format=format_,
+        columns=_pairs(column, "--column"),
+        time_unit=unit_s,
+    )
+    profile = open_profile(entry)
+    workload = open_entry(entry) if profile is None else profile.workload()
+    return Opened(Path(trace).name, workload, profile)
+
+
+def _pairs(given: Sequence[str] | None, option: str) -> dict[str, str]:
+    """Parse options of the form KEY=VALUE."""
+    from infsim.errors import InputError, Where
+
+    pairs = {}
+    for text in given or ():
+        key, equals, value = text.partition("=")
+        if not (key and equals and value):
+            raise InputError(f"{text!r} is not KEY=VALUE", where=Where(option))
+        pairs[key] = value
+    return pairs
+
+
+def _write_profile(profile: Profile, out: Path | None) -> None:
+    from tempfile import TemporaryDirectory
+
+    from infsim.results.folder import whole_file
+    from infsim.workload.profile import save_profile
+
+    if out is not None:
+        with whole_file(out) as scratch:
+            save_profile(profile, scratch)
+        print(out)
+        return
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "profile.yaml"
+        save_profile(profile, path)
+        sys.stdout.write(path.read_text(encoding="utf-8"))
