@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from math import inf
+from math import exp, inf
 from typing import NamedTuple
 
 import numpy as np
@@ -147,6 +147,9 @@ class Population(Process):
         Shape of the Weibull distribution of the times of one node around its own mean; 1 is
         exponential. Heavy tails of all nodes together come from their differences.
     rhythm : Rhythm
+    seen_within_s : float
+        A trace lists only nodes that were up while it was taken. With the length of such a trace,
+        nodes are drawn likewise: each is up at some time before this.
 
     Raises
     ------
@@ -158,6 +161,7 @@ class Population(Process):
     up_shape: float = 1.0
     down_shape: float = 1.0
     rhythm: Rhythm = STEADY
+    seen_within_s: float = inf
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -167,6 +171,18 @@ class Population(Process):
                 raise InputError(f"class {i}: its weight must be positive, got {weight!r}")
             Weibull.from_mean(up_s, self.up_shape)
             Weibull.from_mean(down_s, self.down_shape)
+            if not self.seen_share(i) > 1e-3:
+                raise InputError(
+                    f"class {i}: hardly any node that is down for {down_s:g} s is seen within"
+                    f" {self.seen_within_s:g} s"
+                )
+
+    def seen_share(self, kind: int) -> float:
+        """Return the share of nodes of a class that are up before ``seen_within_s``."""
+        own = self.classes[kind]
+        if self.seen_within_s == inf:
+            return 1.0
+        return 1 - (1 - own.fraction) * exp(-self.seen_within_s / own.down_mean_s)
 
     @cached_property
     def _cumulative(self) -> tuple[float, ...]:
@@ -201,12 +217,17 @@ class Population(Process):
         up = Weibull.from_mean(own.up_mean_s, self.up_shape)
         down = Weibull.from_mean(own.down_mean_s, self.down_shape)
         leave, join = self.rhythm.leave_clock, self.rhythm.join_clock
-        if rng.random() < own.fraction:
-            now = leave.after(begin_s, up.draw_residual(rng))
-        else:
+        back = begin_s
+        while rng.random() >= own.fraction:
             back = join.after(begin_s, down.draw_residual(rng))
+            if back < begin_s + self.seen_within_s:
+                break
+            back = begin_s
+        if back > begin_s:
             yield Outage(0.0, back - begin_s)
             now = leave.after(back, up.draw(rng))
+        else:
+            now = leave.after(begin_s, up.draw_residual(rng))
         while now < inf:
             back = join.after(now, down.draw(rng))
             if back > now:  # equal only for times too short for a float
@@ -215,6 +236,7 @@ class Population(Process):
 
     @property
     def expected_fraction(self) -> float:
-        """Mean over the nodes; the rhythm is taken as even."""
+        """Mean over the nodes, until ``seen_within_s``; the rhythm is taken as even."""
         total = sum(item.weight for item in self.classes)
-        return sum(item.weight * item.fraction for item in self.classes) / total
+        shares = [item.fraction / self.seen_share(i) for i, item in enumerate(self.classes)]
+        return sum(w * share for (w, _, _), share in zip(self.classes, shares, strict=True)) / total

@@ -1,0 +1,1 @@
+"""Observed availability: traces read, described, fitted, and compared with what is made."""
