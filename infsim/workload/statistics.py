@@ -110,6 +110,16 @@ def autocorrelation(values: NDArray[Any], lags: Sequence[int]) -> list[float]:
     ]
 
 
+def rank_correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Return Spearman's rank correlation; equal values share the mean of their ranks.
+
+    NaN if one of the two is constant.
+    """
+    x, y = _ranks(a), _ranks(b)
+    spread = math.sqrt(float(x @ x) * float(y @ y))
+    return float(x @ y) / spread if spread else math.nan
+
+
 def describe(requests: Requests) -> dict[str, float]:
     """Return what a trace looks like, by name.
 
@@ -136,7 +146,7 @@ def describe(requests: Requests) -> dict[str, float]:
             )
             for statistic, value in _moments(tokens).items()
         },
-        "rank correlation": _correlation(*map(_ranks, _lengths(requests))),
+        "rank correlation": rank_correlation(*_lengths(requests)),
         "wait mean": wait.mean,
         "wait p95": wait.p95,
         "wait p99": wait.p99,
@@ -147,12 +157,12 @@ def _lengths(requests: Requests) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return requests.input_tokens, requests.output_tokens
 
 
-def _ranks(tokens: NDArray[np.int64]) -> Floats:
-    return np.argsort(np.argsort(tokens, kind="stable")).astype(np.float64)
-
-
-def _correlation(a: Floats, b: Floats) -> float:
-    return float(np.corrcoef(a, b)[0, 1])
+def _ranks(values: NDArray[Any]) -> Floats:
+    """Return the ranks, less their mean."""
+    _, index, count = np.unique(values, return_inverse=True, return_counts=True)
+    rank = np.cumsum(count) - (count + 1) / 2
+    ranks: Floats = rank[index] - (len(values) - 1) / 2
+    return ranks
 
 
 def _moments(tokens: NDArray[np.int64]) -> dict[str, float]:
