@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from infsim.cluster.availability.interface import Availability, Outage
 from infsim.cluster.availability.joint import union
-from infsim.cluster.availability.population import Population
+from infsim.cluster.availability.population import Population, Rhythm
 from infsim.errors import InputError
 from infsim.rng import Streams
 
@@ -44,6 +44,20 @@ class SiteModel:
                 f"{len(self.zones)} populations of zones for {len(self.regions.classes)} regions"
             )
 
+    @property
+    def rhythm(self) -> Rhythm:
+        """The rhythm that all of its parts follow."""
+        return self.regions.rhythm
+
+    def in_rhythm(self, rhythm: Rhythm) -> SiteModel:
+        """Return the model with another rhythm of all of its parts."""
+        return SiteModel(
+            replace(self.regions, rhythm=rhythm),
+            tuple(replace(zones, rhythm=rhythm) for zones in self.zones),
+            self.everywhere and replace(self.everywhere, rhythm=rhythm),
+            self.nodes and replace(self.nodes, rhythm=rhythm),
+        )
+
 
 @dataclass(frozen=True)
 class AtSite(Availability):
@@ -66,13 +80,20 @@ class AtSite(Availability):
         model = self.model
         of_region = streams.stream("churn", "region", self.region)
         kind = model.regions.pick(of_region)
-        of_zone = streams.stream("churn", "zone", f"{self.region}/{self.zone}")
-        parts = [model.regions.alternate(kind, of_region), model.zones[kind].draw(of_zone)]
+        begin_s = model.rhythm.begin_s(streams)
+        others = [
+            (model.zones[kind], streams.stream("churn", "zone", f"{self.region}/{self.zone}"))
+        ]
         if model.everywhere is not None:
-            parts.append(model.everywhere.draw(streams.stream("churn", "everywhere", self.name)))
+            others.append((model.everywhere, streams.stream("churn", "everywhere", self.name)))
         if model.nodes is not None:
-            parts.append(model.nodes.draw(streams.stream("churn", node)))
-        return union(parts)
+            others.append((model.nodes, streams.stream("churn", node)))
+        return union(
+            [
+                model.regions.alternate(kind, of_region, begin_s),
+                *(part.alternate(part.pick(rng), rng, begin_s) for part, rng in others),
+            ]
+        )
 
     @property
     def expected_fraction(self) -> float:

@@ -50,7 +50,8 @@ def compare(real: ChurnTrace, made: Sequence[ChurnTrace]) -> dict[str, dict[str,
     -------
     dict
         ``real`` and ``made`` figures (``made_sd``: from seed to seed), and ``ks`` distances of the
-        availability of nodes and of complete uptimes and downtimes.
+        availability of nodes and of complete uptimes and downtimes, those of all made traces
+        together.
     """
     figures = {
         "real": _scalars(describe(real)),
@@ -59,8 +60,7 @@ def compare(real: ChurnTrace, made: Sequence[ChurnTrace]) -> dict[str, dict[str,
     names = [name for name in figures["real"] if all(name in one for one in each)]
     figures["made"] = {name: float(np.mean([one[name] for one in each])) for name in names}
     figures["made_sd"] = {name: float(np.std([one[name] for one in each])) for name in names}
-    distances = [_distances(real, one) for one in made]
-    figures["ks"] = {name: float(np.mean([d[name] for d in distances])) for name in distances[0]}
+    figures["ks"] = _distances(real, made)
     return figures
 
 
@@ -79,8 +79,10 @@ def _scalars(figures: Mapping[str, float | Mapping[str, float]]) -> dict[str, fl
     return {name: value for name, value in found.items() if isfinite(value)}  # type: ignore[arg-type,misc]
 
 
-def _distances(real: ChurnTrace, made: ChurnTrace) -> dict[str, float]:
-    pairs = {"availability": (availability_of(real), availability_of(made))}
+def _distances(real: ChurnTrace, made: Sequence[ChurnTrace]) -> dict[str, float]:
+    ours = np.concatenate([availability_of(one) for one in made])
+    found = {"availability": ks_distance(availability_of(real), ours)}
     for name, up in (("up", True), ("down", False)):
-        pairs[name] = (durations_of(real, up).complete_s, durations_of(made, up).complete_s)
-    return {name: ks_distance(*pair) for name, pair in pairs.items()}
+        ours = np.concatenate([durations_of(one, up).complete_s for one in made])
+        found[name] = ks_distance(durations_of(real, up).complete_s, ours)
+    return found

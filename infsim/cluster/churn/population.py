@@ -9,8 +9,7 @@ number of times that ended in sight.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from math import ceil, log
+from math import log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from infsim.cluster.availability import NodeClass, Population, Rhythm
 from infsim.cluster.availability.population import STEADY
 from infsim.cluster.churn.made import make_trace
+from infsim.cluster.churn.rhythm import Flows, corrected
 from infsim.cluster.churn.trace import ChurnTrace
 from infsim.errors import InputError
 from infsim.rng import Streams
@@ -26,14 +26,13 @@ Floats = NDArray[np.float64]
 
 GRID = 28  # mean times on each axis, from the shortest to the longest that a trace can tell
 ITERATIONS, BLOCKS = 400, 20
-LEAST_WEIGHT = 2e-4  # points of support below it are dropped
+LEAST_WEIGHT = 5e-4  # points of support below it are dropped
 EVENTS_PER_WINDOW = 10  # windows of a rhythm are long enough for so many arrivals
-PRIOR_EVENTS = 2.0  # factors of a window are drawn to 1 as if it had seen so many more at rate 1
 ROUNDS = 6
 
 
 def fit_population(
-    trace: ChurnTrace, window_s: float = 3600.0, steady: bool = False, seed: int = 0
+    trace: ChurnTrace, *, window_s: float = 3600.0, steady: bool = False, seed: int = 0
 ) -> Population:
     """Fit classes of nodes, and a rhythm, to a trace.
 
@@ -62,8 +61,8 @@ def fit_population(
     windows = int(min(trace.duration_s / window_s, events / EVENTS_PER_WINDOW))
     if steady or windows < 12:
         return _population(trace, STEADY)
-    rhythm = _first_rhythm(trace, windows)
-    real = Flows.of(trace, rhythm.window_s)
+    real = Flows.of(trace, trace.duration_s / windows)
+    rhythm = real.rhythm(trace.duration_s / windows, trace.name)
     for round_ in range(ROUNDS):
         population = _population(trace, rhythm)
         made = make_trace(
@@ -71,89 +70,13 @@ def fit_population(
             trace.duration_s,
             Streams(seed, round_),
         )
-        rhythm = _corrected(rhythm, real, Flows.of(made, rhythm.window_s))
+        rhythm = corrected(rhythm, real, Flows.of(made, rhythm.window_s))
     return _population(trace, rhythm)
 
 
 def _population(trace: ChurnTrace, rhythm: Rhythm) -> Population:
     classes = fit_classes(trace, rhythm)
     return Population(classes, rhythm=rhythm, seen_within_s=trace.duration_s)
-
-
-# --- the rhythm -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Flows:
-    """Who came, who went, and for how long nodes were up and down, in each window.
-
-    Attributes
-    ----------
-    joins, leaves : (windows,) array
-        Numbers of nodes.
-    up_s, down_s : (windows,) array
-        Node-seconds.
-    """
-
-    joins: Floats
-    leaves: Floats
-    up_s: Floats
-    down_s: Floats
-
-    @classmethod
-    def of(cls, trace: ChurnTrace, window_s: float) -> Flows:
-        """Return the flows of a trace."""
-        edges = np.arange(ceil(trace.duration_s / window_s - 1e-9) + 1) * window_s
-        starts = np.concatenate([node.up[:, 0] for node in trace.nodes])
-        ends = np.concatenate([node.up[:, 1] for node in trace.nodes])
-        up_s = np.diff(_time_since(starts, edges) - _time_since(ends, edges))
-        spans = np.diff(np.minimum(edges, trace.duration_s))
-        # who is up to the end is not seen to leave, and counts as up only until then
-        over = np.maximum(edges - trace.duration_s, 0.0)
-        up_s -= np.diff(over) * (starts.size - ends.size)
-        return cls(
-            np.histogram(starts[starts > 0], edges)[0].astype(np.float64),
-            np.histogram(ends[ends < trace.duration_s], edges)[0].astype(np.float64),
-            up_s,
-            len(trace.nodes) * spans - up_s,
-        )
-
-    def factors(self) -> tuple[Floats, Floats]:
-        """Return the rates of joining and leaving in each window, relative to their means."""
-        return _relative(self.joins, self.down_s), _relative(self.leaves, self.up_s)
-
-
-def _time_since(moments: Floats, edges: Floats) -> Floats:
-    """Return, at each edge, the sum of the times that passed since moments before it."""
-    ordered = np.sort(moments)
-    sums = np.concatenate([[0.0], np.cumsum(ordered)])
-    before = np.searchsorted(ordered, edges)
-    found: Floats = before * edges - sums[before]
-    return found
-
-
-def _relative(events: Floats, exposure_s: Floats) -> Floats:
-    rate = events.sum() / exposure_s.sum()
-    found: Floats = (events + PRIOR_EVENTS) / (exposure_s * rate + PRIOR_EVENTS)
-    return found
-
-
-def _first_rhythm(trace: ChurnTrace, windows: int) -> Rhythm:
-    window_s = trace.duration_s / windows
-    join, leave = Flows.of(trace, window_s).factors()
-    return Rhythm(window_s, tuple(join.tolist()), tuple(leave.tolist()), 0.0, trace.name)
-
-
-def _corrected(rhythm: Rhythm, real: Flows, made: Flows) -> Rhythm:
-    """Return the rhythm with each factor multiplied by how much too weak it was."""
-    corrected = []
-    for factors, wanted, found in zip(
-        (rhythm.join, rhythm.leave), real.factors(), made.factors(), strict=True
-    ):
-        new = np.array(factors) * (wanted / found)
-        new = np.clip(new / new.mean(), 0.01, 100.0)
-        corrected.append(tuple(float(f"{factor:.3g}") for factor in new))
-    return replace(rhythm, join=corrected[0], leave=corrected[1])
 
 
 # --- the population -------------------------------------------------------------------------

@@ -88,7 +88,8 @@ def online(nodes: Iterable[NodeTrace], times_s: Floats) -> NDArray[np.int64]:
 def grid(duration_s: float, step_s: float = 1800.0) -> Floats:
     """Return times in the middle of steps; at least 200, at most 5000 of them."""
     step_s = min(max(step_s, duration_s / 5000), duration_s / 200)
-    return (np.arange(int(duration_s / step_s)) + 0.5) * step_s
+    times: Floats = (np.arange(int(duration_s / step_s), dtype=np.float64) + 0.5) * step_s
+    return times
 
 
 def daily_swing(times_s: Floats, counts: NDArray[np.int64]) -> float:
