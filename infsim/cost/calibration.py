@@ -240,21 +240,6 @@ class Calibration:
             raise InputError(f"not coefficients of costs: {error}") from error
 
 
-def write_calibration(calibration: Calibration, path: Path) -> None:
-    """Write coefficients as JSON, one table a line, whole or not at all."""
-    from infsim.results.folder import whole_file
-
-    lines = []
-    for key, value in calibration.to_json().items():
-        if isinstance(value, list) and value:
-            rows = ",\n  ".join(json.dumps(row, separators=(",", ":")) for row in value)
-            lines.append(f"{json.dumps(key)}: [\n  {rows}\n]")
-        else:
-            lines.append(f"{json.dumps(key)}: {json.dumps(value)}")
-    with whole_file(path) as scratch:
-        scratch.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-
-
 def read_calibration(path: Path) -> Calibration:
     """Read coefficients; a file that is damaged or holds something else is an `InputError`."""
     try:

@@ -40,14 +40,29 @@ def attention_rows(table: KernelTable) -> dict[tuple[str, str, Shape], KernelTab
     """Return rows by number type of the KV cache, library and shape that has both phases."""
     rows = table.select(kernel="attention", window=0)
     rows = rows.take(rows["heads"] > 0)
-    columns = ("format", "kv_format", "library", "heads", "kv_heads", "head_dim")
+    columns = ("format", "kv_format", "heads", "kv_heads", "head_dim")
     found = {}
     for key in medians(rows, columns):
-        one = rows.select(**dict(zip(columns, key, strict=True)))
-        form, kv_format, library, *shape = key
-        if (one["decodes"] == 0).any() and (one["prefills"] == 0).any():
+        form, kv_format, *shape = key
+        library, one = _best_library(rows.select(**dict(zip(columns, key, strict=True))))
+        if _both_phases(one):
             found[kv_format or form, library, (shape[0], shape[1], shape[2])] = one
     return found
+
+
+def _best_library(rows: KernelTable) -> tuple[str, KernelTable]:
+    """The library with most rows of those with both phases; all of them where each has one."""
+    names = sorted(set(rows["library"]))
+    parts = {name: rows.select(library=name) for name in names}
+    whole = [name for name in names if _both_phases(parts[name])]
+    if not whole:
+        return ", ".join(names), rows
+    best = max(whole, key=lambda name: len(parts[name]))
+    return best, parts[best]
+
+
+def _both_phases(rows: KernelTable) -> bool:
+    return bool((rows["decodes"] == 0).any() and (rows["prefills"] == 0).any())
 
 
 def attention_table(rows: KernelTable, form: str, library: str, shape: Shape) -> AttentionTable:

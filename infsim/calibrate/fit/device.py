@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from infsim.calibrate.fit.attention import fit_attentions
 from infsim.calibrate.fit.elements import fit_collectives, fit_elements
+from infsim.calibrate.fit.errors import (
+    attention_errors,
+    element_errors,
+    layer_errors,
+    linear_errors,
+)
 from infsim.calibrate.fit.linear import fit_linears
+from infsim.calibrate.fit.thin import thinned
 from infsim.calibrate.table import KernelTable, concatenate
+from infsim.cluster.device import load_device
 from infsim.cost.calibration import Calibration
+from infsim.cost.kernels import peak_of
 from infsim.errors import InputError
+from infsim.model.catalog import load_format
 
 
 def fit_device(tables: Sequence[KernelTable], device: str | None = None) -> Calibration:
@@ -29,17 +40,30 @@ def fit_device(tables: Sequence[KernelTable], device: str | None = None) -> Cali
     named = {table.meta.hardware for table in tables}
     if device is None and len(named) != 1:
         raise InputError(f"kernel tables of different hardware: {', '.join(sorted(named))}")
-    whole = concatenate(tables)
-    linears = fit_linears(whole)
+    name = device or named.pop()
+    rows = concatenate(tables)
+    errors: list[dict[str, Any]] = []
+    linears = []
+    for whole in fit_linears(rows):
+        peak = peak_of(load_device(name), load_format(whole.format))
+        kept = thinned(whole, peak)
+        linears.append(kept)
+        errors += linear_errors(kept, whole, peak)
+        errors += layer_errors(kept, whole, peak)
     if not linears:
         raise InputError("no linear layers of known shape in the kernel tables")
+    attentions = fit_attentions(rows)
+    errors += attention_errors(rows, attentions)
+    elements = fit_elements(rows)
+    errors += element_errors(elements)
     return Calibration(
-        device=device or named.pop(),
+        device=name,
         source="; ".join(dict.fromkeys(table.meta.source for table in tables)),
         licence="; ".join(dict.fromkeys(table.meta.licence for table in tables)),
         linears=tuple(linears),
-        attentions=tuple(fit_attentions(whole)),
-        elements=tuple(fit_elements(whole)),
-        collectives=tuple(fit_collectives(whole)),
-        notes=tuple(note for table in tables for note in table.meta.notes),
+        attentions=tuple(attentions),
+        elements=tuple(elements),
+        collectives=tuple(fit_collectives(rows)),
+        errors=tuple(errors),
+        notes=tuple(dict.fromkeys(note for table in tables for note in table.meta.notes)),
     )

@@ -7,7 +7,6 @@ from collections import Counter
 from infsim.calibrate.fit.points import curves
 from infsim.calibrate.table import KernelTable
 from infsim.cost.calibration import LinearTable
-from infsim.cost.curves import Curve
 
 
 def linear_rows(table: KernelTable) -> dict[tuple[str, str], KernelTable]:
@@ -24,13 +23,15 @@ def linear_rows(table: KernelTable) -> dict[tuple[str, str], KernelTable]:
 def fit_linears(table: KernelTable) -> list[LinearTable]:
     """Return one table for each format: of the library that measured most points.
 
-    All shapes share the tokens of their union; between their own points times are interpolated.
+    bf16 and fp16 are as fast and count as one format. All shapes share the tokens of their union;
+    between their own points times are interpolated.
     """
-    best: dict[str, tuple[str, KernelTable]] = {}
+    best: dict[str, tuple[int, LinearTable]] = {}
     for (form, library), rows in linear_rows(table).items():
-        if form not in best or len(rows) > len(best[form][1]):
-            best[form] = library, rows
-    return [linear_table(form, library, rows) for form, (library, rows) in best.items()]
+        kind = "16 bits" if form in ("bf16", "fp16") else form
+        if kind not in best or len(rows) > best[kind][0]:
+            best[kind] = len(rows), linear_table(form, library, rows)
+    return [fitted for _, fitted in best.values()]
 
 
 def linear_table(form: str, library: str, rows: KernelTable) -> LinearTable:
@@ -39,8 +40,3 @@ def linear_table(form: str, library: str, rows: KernelTable) -> LinearTable:
     tokens = tuple(sorted({x for curve in found.values() for x in curve.x}))
     shapes = {(n, k): tuple(curve.at(x) for x in tokens) for (n, k), curve in found.items()}
     return LinearTable(form, library, tokens, shapes, {})
-
-
-def shape_curves(table: LinearTable) -> dict[tuple[int, int], Curve]:
-    """Return the curve of each shape of a table."""
-    return {shape: Curve(table.tokens, times) for shape, times in table.shapes.items()}

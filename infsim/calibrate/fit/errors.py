@@ -1,0 +1,209 @@
+"""Cross-validated errors of fits: each measured point predicted from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from infsim.calibrate.fit.attention import Axis, Grid, attention_rows, grid
+from infsim.calibrate.fit.points import medians
+from infsim.calibrate.table import KernelTable
+from infsim.cost.attention import AttentionTime
+from infsim.cost.calibration import AttentionTable, ElementTable, LinearTable
+from infsim.cost.curves import Curve
+from infsim.cost.linear import LinearTimes, Peak
+
+FOLDS = 5
+
+
+def summary(what: str, form: str, held_out: str, errors: ArrayLike) -> dict[str, Any]:
+    """Return median and 95th percentile of the absolute relative errors, for the file."""
+    size = np.abs(np.asarray(errors, dtype=np.float64))
+    return {
+        "what": what,
+        "format": form,
+        "held_out": held_out,
+        "points": int(size.size),
+        "median": round(float(np.median(size)), 4),
+        "p95": round(float(np.quantile(size, 0.95)), 4),
+    }
+
+
+def linear_errors(kept: LinearTable, whole: LinearTable, peak: Peak) -> list[dict[str, Any]]:
+    """Return the errors of linear layers.
+
+    Parameters
+    ----------
+    kept : LinearTable
+        The coefficients.
+    whole : LinearTable
+        All that was measured, in the same format.
+    peak : Peak
+
+    Notes
+    -----
+    Held-out tokens: those that the coefficients leave out, for the shapes that they keep; where
+    they keep all, each in turn. Held-out shapes: those that the coefficients leave out, and the
+    kept ones a fifth at a time; with fewer than ten shapes, each in turn.
+    """
+    form = kept.format
+    found = [summary("linear", form, "tokens", _token_errors(kept, whole))]
+    if len(whole.shapes) > 3:
+        shapes = dict(_held_out_shapes(kept, whole, peak))
+        errors = [e for by_tokens in shapes.values() for e in by_tokens]
+        found.append(summary("linear", form, "shapes", errors))
+    return found
+
+
+def _token_errors(kept: LinearTable, whole: LinearTable) -> list[float]:
+    left_out = [m for m in whole.tokens if m not in kept.tokens]
+    errors = []
+    for shape, times in kept.shapes.items():
+        true = Curve(whole.tokens, whole.shapes[shape])
+        if left_out:
+            curve = Curve(kept.tokens, times)
+            errors += [curve.at(m) / true.at(m) - 1 for m in left_out]
+        else:
+            errors += one_by_one(true)
+    return errors
+
+
+def one_by_one(curve: Curve) -> list[float]:
+    """Relative errors of each inner point of a curve, from the line between its neighbours."""
+    errors = []
+    for i in range(1, len(curve.x) - 1):
+        ends = Curve(curve.x[i - 1 : i + 2 : 2], curve.time_s[i - 1 : i + 2 : 2])
+        errors.append(ends.at(curve.x[i]) / curve.time_s[i] - 1)
+    return errors
+
+
+def _held_out_shapes(
+    kept: LinearTable, whole: LinearTable, peak: Peak
+) -> Iterator[tuple[tuple[int, int], list[float]]]:
+    """Yield the errors of each shape at the tokens of the coefficients, from other shapes."""
+    shapes = list(kept.shapes)
+    folds = np.random.default_rng(0).permutation(len(shapes)) % min(FOLDS, len(shapes))
+    if len(shapes) < 2 * FOLDS:
+        folds = np.arange(len(shapes))
+    least = min(min(shape) for shape in shapes)
+    rest = [s for s in whole.shapes if s not in kept.shapes and min(s) >= least]
+    yield from _errors(kept, whole, peak, rest)
+    for fold in range(int(folds.max()) + 1):
+        out = [shape for shape, f in zip(shapes, folds, strict=True) if f == fold]
+        others = {shape: t for shape, t in kept.shapes.items() if shape not in out}
+        yield from _errors(replace(kept, shapes=others), whole, peak, out)
+
+
+def _errors(
+    table: LinearTable, whole: LinearTable, peak: Peak, shapes: Sequence[tuple[int, int]]
+) -> Iterator[tuple[tuple[int, int], list[float]]]:
+    times = LinearTimes(table, peak)
+    for n, k in shapes:
+        true = Curve(whole.tokens, whole.shapes[n, k])
+        guess = times.curve(n, k)
+        yield (n, k), [t / true.at(m) - 1 for m, t in zip(guess.x, guess.time_s, strict=True)]
+
+
+def layer_errors(kept: LinearTable, whole: LinearTable, peak: Peak) -> list[dict[str, Any]]:
+    """Return the error of the four matrices of a layer together, none of which is known.
+
+    Layers are made of the shapes that were measured: hidden size h, 1.5 h features out of the
+    first matrix and 4 h inside of the feed-forward part.
+    """
+    errors: list[float] = []
+    hidden = sorted({k for n, k in whole.shapes if n == k})
+    for h in hidden:
+        layer = [(3 * h // 2, h), (h, h), (4 * h, h), (h, 4 * h)]
+        if not all(shape in whole.shapes for shape in layer):
+            continue
+        others = {shape: t for shape, t in kept.shapes.items() if shape not in layer}
+        times = LinearTimes(replace(kept, shapes=others), peak)
+        curves = [(times.curve(n, k), Curve(whole.tokens, whole.shapes[n, k])) for n, k in layer]
+        for m in kept.tokens:
+            guess = sum(curve.at(m) for curve, _ in curves)
+            errors.append(guess / sum(true.at(m) for _, true in curves) - 1)
+    return [summary("matrices of a layer", kept.format, "shapes", errors)] if errors else []
+
+
+def attention_errors(rows: KernelTable, fitted: Sequence[AttentionTable]) -> list[dict[str, Any]]:
+    """Return the errors inside of the grids, and of shapes of heads that were left out."""
+    known = attention_rows(rows)
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for table in fitted:
+        shape = table.heads, table.kv_heads, table.head_dim
+        one = known[table.format, table.library, shape]
+        for what, (part, axes) in _parts(one).items():
+            if len(part):
+                errors = _inner(*grid(part, axes)).tolist()
+                found.setdefault((what, table.format, "points of the grid"), []).extend(errors)
+    for (form, _, shape), one in known.items():
+        if any((t.format, (t.heads, t.kv_heads, t.head_dim)) == (form, shape) for t in fitted):
+            continue
+        for what, errors in _other_shape(one, form, shape, fitted):
+            found.setdefault((what, form, "shapes of heads"), []).extend(errors)
+    return [summary(*key, errors) for key, errors in found.items() if errors]
+
+
+def _parts(rows: KernelTable) -> dict[str, tuple[KernelTable, tuple[str, ...]]]:
+    prompts, decodes = rows["prefills"], rows["decodes"]
+    return {
+        "prefill": (rows.take((decodes == 0) & (prompts == 1)), ("chunk", "prefix")),
+        "decode": (rows.take(prompts == 0), ("decodes", "context")),
+        "mixed": (
+            rows.take((prompts == 1) & (decodes > 0)),
+            ("chunk", "prefix", "decodes", "context"),
+        ),
+    }
+
+
+def _other_shape(
+    rows: KernelTable, form: str, shape: tuple[int, int, int], fitted: Sequence[AttentionTable]
+) -> Iterator[tuple[str, list[float]]]:
+    """Yield the errors of a shape of heads that is priced with the table of another one."""
+    heads, kv_heads, head_dim = shape
+    like = [
+        table
+        for table in fitted
+        if (table.format, table.head_dim, table.heads / table.kv_heads)
+        == (form, head_dim, heads / kv_heads)
+    ]
+    if not like:
+        return
+    ratio = kv_heads / like[0].kv_heads
+    times = AttentionTime(like[0], ratio, ratio)
+    columns = ("prefills", "chunk", "prefix", "decodes", "context")
+    errors: dict[str, list[float]] = {"prefill": [], "decode": []}
+    for (count, chunk, prefix, decodes, context), true in medians(rows, columns).items():
+        if decodes and not count and decodes <= times.most_sequences:
+            curve = Curve(times.contexts, tuple(times.decode_s(decodes)))
+            errors["decode"].append(curve.at(context) / true - 1)
+        elif count and not decodes and count * chunk <= times.longest_chunk:
+            pairs = count * (chunk * prefix + chunk * (chunk + 1) / 2)
+            errors["prefill"].append(times.prefill_s(count * chunk, pairs) / true - 1)
+    yield from errors.items()
+
+
+def element_errors(elements: Sequence[ElementTable]) -> list[dict[str, Any]]:
+    """Return the errors of element-wise kernels together, and of heads and sampling."""
+    kinds: dict[str, list[float]] = {"element-wise": [], "head and sampling": []}
+    for table in elements:
+        kind = "head and sampling" if table.kernel in ("head", "sample") else "element-wise"
+        kinds[kind] += one_by_one(table.curve)
+    return [summary(kind, "", "tokens", errors) for kind, errors in kinds.items() if errors]
+
+
+def _inner(values: Sequence[Axis], cells: Grid) -> NDArray[np.float64]:
+    found = []
+    for i, axis in enumerate(values):
+        x = np.array(axis)
+        if len(x) < 3:
+            continue
+        t = np.moveaxis(cells, i, -1)
+        share = (x[1:-1] - x[:-2]) / (x[2:] - x[:-2])
+        line = t[..., :-2] + share * (t[..., 2:] - t[..., :-2])
+        found.append((line / t[..., 1:-1] - 1).ravel())
+    return np.concatenate(found) if found else np.zeros(0)
