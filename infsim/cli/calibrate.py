@@ -53,6 +53,33 @@ def import_(
         print(table.write(out))
 
 
+@command("fit-steps", calibrate)
+def fit_steps(
+    table: Annotated[Path, typer.Argument(help="A folder that `calibrate import` wrote.")],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; by default rates.json beside the table.")
+    ] = None,
+) -> None:
+    """Fit a roofline to whole steps, where no kernels were measured."""
+    from infsim.calibrate.fit.steps import fit_steps as fit
+    from infsim.calibrate.table import KernelTable
+    from infsim.cost.rates import FILE, write_rates
+
+    rates = fit(KernelTable.read(table))
+    shares = ", ".join(f"{form} {share:.3f}" for form, share in rates.compute.items())
+    print(f"{rates.device}: share of the arithmetic: {shares}; of the bandwidth:", end=" ")
+    print(f"{rates.bandwidth:.3f}; {rates.layer_s * 1e6:.1f} us a layer")
+    for step, error in rates.errors.items():
+        held_out = rates.held_out.get(step)
+        alone = "" if held_out is None else f", {held_out:+.1%} held out"
+        print(f"  {step}: {error:+.1%}{alone}")
+    for note in rates.notes:
+        print(f"  {note}")
+    target = out or table / FILE
+    write_rates(rates, target)
+    print(target)
+
+
 def _report(path: Path, read: int, table: KernelTable, result: Audit) -> None:
     meta = table.meta
     refused = sum(meta.refused.values())

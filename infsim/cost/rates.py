@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 
-from infsim.cluster.device import Device
+from infsim.cluster.device import Device, load_device
+from infsim.cluster.node import Node
 from infsim.errors import InputError, Where, did_you_mean
 from infsim.paths import data_folder
 
@@ -93,3 +94,14 @@ def device_rates(device: str) -> Rates | None:
     """Return the rates that infsim ships for a device, None if it has none."""
     path = data_folder("calibration") / device / FILE
     return read_rates(path) if path.is_file() else None
+
+
+def fitted(node: Node, form: str) -> Node:
+    """Return a node with the rates that its device reaches in a format, where they are known.
+
+    Devices that a scenario changes keep what it says.
+    """
+    rates = device_rates(node.device.name)
+    if rates is None or node.device != load_device(node.device.name):
+        return node
+    return replace(node, device=rates.apply(node.device, form))

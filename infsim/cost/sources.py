@@ -12,6 +12,7 @@ from infsim.cost.calibration import Calibration, device_calibration, read_calibr
 from infsim.cost.interface import StepCost
 from infsim.cost.kernels import covers
 from infsim.cost.measured import MeasuredStepCost
+from infsim.cost.rates import fitted
 from infsim.cost.roofline import RooflineStepCost
 from infsim.model.formats import Format
 from infsim.model.graph import Operator
@@ -43,7 +44,7 @@ def step_cost(
     own = _calibration(node.device, source)
     if own is not None and covers(own, form, operators):
         return MeasuredStepCost(node, form, operators, own)
-    return RooflineStepCost(node, form, operators)
+    return RooflineStepCost(fitted(node, form.name), form, operators)
 
 
 def _calibration(device: Device, source: str | Path) -> Calibration | None:
