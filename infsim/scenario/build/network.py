@@ -2,45 +2,139 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any
 
+import numpy as np
+
 from infsim.cluster.network import Network
+from infsim.cluster.networks.distance import MEAN_LINE, DistanceModel
+from infsim.cluster.networks.geography import Place, city, distances_km
+from infsim.cluster.networks.tcp import Tcp
+from infsim.cluster.networks.variation import SlowVariation, VariationModel
 from infsim.cluster.node import Client, Node
 from infsim.errors import InputError, did_you_mean
 from infsim.rng import Streams
 from infsim.scenario.build.roster import Roster
-from infsim.scenario.schema.network import Links, Mesh
+from infsim.scenario.build.rows import from_matrix, from_topology, spread
+from infsim.scenario.schema.network import (
+    Cities,
+    Conditions,
+    Coordinates,
+    Distance,
+    Links,
+    Matrix,
+    Mesh,
+    Topology,
+)
 
 Pair = tuple[str, str]
 
 
 def build_network(
-    part: Mesh | Links,
+    part: Mesh | Links | Matrix | Cities | Distance | Topology,
     nodes: tuple[Node, ...],
     clients: tuple[Client, ...],
     members: Roster,
     streams: Streams,
+    places: Mapping[str, str | Coordinates],
 ) -> Network:
     """Build the network between nodes and clients.
 
     Clients attached to a node sit where the node is.
 
+    Parameters
+    ----------
+    part : Mesh, Links, Matrix, Cities, Distance or Topology
+    nodes : tuple of Node
+    clients : tuple of Client
+    members : Roster
+    streams : Streams
+        For what is drawn: jitter, rows, scatter, variation.
+    places : mapping
+        Place of each region that the scenario gives one.
+
     Raises
     ------
     InputError
-        If regions lack a delay, a link ends nowhere, or the network falls apart.
+        If regions lack a delay or a place, a link ends nowhere, a file is wrong, or the network
+        falls apart.
     """
+    ends = (*nodes, *clients)
+    cities = {region: place for region, place in places.items() if isinstance(place, str)}
     if isinstance(part, Links):
         network = _from_links(part, nodes, clients, members)
-    else:
+    elif isinstance(part, Mesh):
         network = _from_regions(part, nodes, clients, streams)
+    elif isinstance(part, Distance):
+        network = _from_distances(part, ends, places, streams)
+    elif isinstance(part, Topology):
+        network = from_topology(part, ends, cities, streams)
+    else:
+        network = from_matrix(part, ends, cities, streams)
+    network = _with_effects(part, network, ends, streams)
     names = [node.name for node in nodes]
     for i, client in enumerate(clients):
         if client.node is not None:
             network = network.attach(len(nodes) + i, names.index(client.node))
     return network
+
+
+def _with_effects(
+    part: Conditions, network: Network, ends: Sequence[Node | Client], streams: Streams
+) -> Network:
+    """Add what changes over time, and what the transport protocol costs."""
+    variation = tcp = None
+    if part.variation is not None:
+        given, fitted = part.variation, VariationModel()
+        model = VariationModel(
+            end_spread=fitted.end_spread * given.scale,
+            pair_spread=fitted.pair_spread * given.scale,
+            most_spread=fitted.most_spread * given.scale,
+            step_s=given.step,
+            correlation_s=given.correlation,
+            daily_swing=given.daily_swing,
+            peak_s=given.peak,
+        )
+        variation = SlowVariation(model, [end.name for end in ends], streams)
+    if part.tcp is not None:
+        tcp = Tcp(part.tcp.connection, part.tcp.window, part.tcp.initial_window, part.tcp.overhead)
+    access = [
+        [end.uplink_bytes_per_s for end in ends],
+        [end.downlink_bytes_per_s for end in ends],
+    ]
+    return network.with_effects(variation=variation, tcp=tcp, access=access)
+
+
+def _from_distances(
+    part: Distance,
+    ends: Sequence[Node | Client],
+    places: Mapping[str, str | Coordinates],
+    streams: Streams,
+) -> Network:
+    regions = list(dict.fromkeys(end.site for end in ends))
+    points = [_point(region, places.get(region)) for region in regions]
+    if part.distance.scatter:
+        rtt_s = DistanceModel().sample(points, streams.stream("network", "distance"))
+    else:
+        rtt_s = MEAN_LINE.base_s + MEAN_LINE.per_km_s * distances_km(points)
+    unlimited = inf if part.between_bandwidth is None else part.between_bandwidth
+    rows = [regions.index(end.site) for end in ends]
+    return spread(part, rtt_s / 2, np.full(rtt_s.shape, unlimited), rows)
+
+
+def _point(region: str, place: str | Coordinates | None) -> Place:
+    """Where a region is; without a place, the city of its name."""
+    if isinstance(place, Coordinates):
+        return Place(place.latitude, place.longitude)
+    try:
+        return city(region if place is None else place)
+    except InputError as error:
+        if place is not None:
+            raise
+        hint = f"regions: {{{region}: {{place: paris}}}}, or a latitude and a longitude"
+        raise InputError(f"the region {region!r} has no place", hint=hint) from error
 
 
 def _from_regions(
