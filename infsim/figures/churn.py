@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DAY_S, HOUR_S = 86400.0, 3600.0
+SHORTEST_H = 0.02  # axes of durations begin here
+FEW = 30  # counts of so few nodes jump too much to be drawn as they are
 
 
 def churn_figure(traces: Sequence[tuple[str, ChurnTrace]]) -> Figure:
@@ -67,7 +69,12 @@ def churn_figure(traces: Sequence[tuple[str, ChurnTrace]]) -> Figure:
 
 def _count(axes: Axes, trace: ChurnTrace, look: dict[str, object]) -> None:
     times = grid(trace.duration_s)
-    axes.plot(times / DAY_S, online(trace.nodes, times), **{**look, "linewidth": 0.9})  # type: ignore[arg-type]
+    counts = online(trace.nodes, times).astype(np.float64)
+    if len(trace.nodes) < FEW:  # means over a hundredth of the time
+        size = max(len(times) // 100, 1)
+        kept = len(times) // size * size
+        times, counts = (x[:kept].reshape(-1, size).mean(axis=1) for x in (times, counts))
+    axes.plot(times / DAY_S, counts, **{**look, "linewidth": 0.9})  # type: ignore[arg-type]
 
 
 def _steps(
@@ -79,8 +86,9 @@ def _steps(
 
 def _survival(axes: Axes, trace: ChurnTrace, up: bool, look: dict[str, object]) -> None:
     times, survival = durations_of(trace, up).survival()
-    axes.step(times / HOUR_S, survival, where="post", **look)  # type: ignore[arg-type]
-    axes.set(xscale="log", ylim=(0, 1))
+    hours = np.concatenate([[SHORTEST_H], times / HOUR_S])
+    axes.step(hours, np.concatenate([[1.0], survival]), where="post", **look)  # type: ignore[arg-type]
+    axes.set(xscale="log", xlim=(SHORTEST_H, None), ylim=(0, 1))
 
 
 def _zones(axes: Axes, trace: ChurnTrace) -> None:

@@ -1,6 +1,12 @@
 """Availability of nodes: when they go down and when they come back."""
 
-from infsim.cluster.availability.durations import Duration, Exponential, Lognormal, Weibull
+from infsim.cluster.availability.durations import (
+    Duration,
+    Exponential,
+    Lognormal,
+    Shifted,
+    Weibull,
+)
 from infsim.cluster.availability.interface import AlwaysUp, Availability, Outage, Process
 from infsim.cluster.availability.joint import Announced, Joint, Shared
 from infsim.cluster.availability.population import NodeClass, Population, Rhythm
@@ -26,6 +32,7 @@ __all__ = [
     "Rhythm",
     "SampledTrace",
     "Shared",
+    "Shifted",
     "SiteModel",
     "TraceAvailability",
     "Weibull",

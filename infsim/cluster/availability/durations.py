@@ -136,6 +136,38 @@ class Lognormal(Duration):
         return exp(shifted + self.sigma * float(rng.standard_normal()))
 
 
+@dataclass(frozen=True)
+class Shifted(Duration):
+    """Durations that are never shorter than some time.
+
+    Attributes
+    ----------
+    least_s : float
+    beyond : Duration
+        Of what they last longer.
+    """
+
+    least_s: float
+    beyond: Duration
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.least_s < inf:
+            raise InputError(f"least duration must not be negative, got {self.least_s!r}")
+
+    @property
+    def mean_s(self) -> float:
+        return self.least_s + self.beyond.mean_s
+
+    def draw(self, rng: np.random.Generator) -> float:
+        return self.least_s + self.beyond.draw(rng)
+
+    def draw_length_biased(self, rng: np.random.Generator) -> float:
+        # (a + y) f(y) is a mixture of f(y) and y f(y)
+        if rng.random() * self.mean_s < self.least_s:
+            return self.draw(rng)
+        return self.least_s + self.beyond.draw_length_biased(rng)
+
+
 def _require_positive(name: str, value: float) -> None:
     if not 0 < value < inf:
         raise InputError(f"{name} must be positive and finite, got {value!r}")

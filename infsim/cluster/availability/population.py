@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from infsim.cluster.availability.durations import Weibull
+from infsim.cluster.availability.durations import Duration, Shifted, Weibull
 from infsim.cluster.availability.interface import Outage, Process
 from infsim.errors import InputError
 from infsim.rng import Streams
@@ -147,6 +147,8 @@ class Population(Process):
         Shape of the Weibull distribution of the times of one node around its own mean; 1 is
         exponential. Heavy tails of all nodes together come from their differences.
     rhythm : Rhythm
+    least_s : float
+        No time is shorter; for classes whose mean is not twice that, than half of their mean.
     seen_within_s : float
         A trace lists only nodes that were up while it was taken. With the length of such a trace,
         nodes are drawn likewise: each is up at some time before this.
@@ -161,6 +163,7 @@ class Population(Process):
     up_shape: float = 1.0
     down_shape: float = 1.0
     rhythm: Rhythm = STEADY
+    least_s: float = 0.0
     seen_within_s: float = inf
 
     def __post_init__(self) -> None:
@@ -169,13 +172,20 @@ class Population(Process):
         for i, (weight, up_s, down_s) in enumerate(self.classes):
             if not 0 < weight < inf:
                 raise InputError(f"class {i}: its weight must be positive, got {weight!r}")
-            Weibull.from_mean(up_s, self.up_shape)
-            Weibull.from_mean(down_s, self.down_shape)
+            self.duration(up_s, self.up_shape)
+            self.duration(down_s, self.down_shape)
             if not self.seen_share(i) > 1e-3:
                 raise InputError(
                     f"class {i}: hardly any node that is down for {down_s:g} s is seen within"
                     f" {self.seen_within_s:g} s"
                 )
+
+    def duration(self, mean_s: float, shape: float) -> Duration:
+        """Return the distribution of the times of a node of some mean."""
+        if self.least_s == 0:
+            return Weibull.from_mean(mean_s, shape)
+        least_s = min(self.least_s, mean_s / 2)
+        return Shifted(least_s, Weibull.from_mean(mean_s - least_s, shape))
 
     def seen_share(self, kind: int) -> float:
         """Return the share of nodes of a class that are up before ``seen_within_s``."""
@@ -214,8 +224,8 @@ class Population(Process):
             Moment of the rhythm at time 0.
         """
         own = self.classes[kind]
-        up = Weibull.from_mean(own.up_mean_s, self.up_shape)
-        down = Weibull.from_mean(own.down_mean_s, self.down_shape)
+        up = self.duration(own.up_mean_s, self.up_shape)
+        down = self.duration(own.down_mean_s, self.down_shape)
         leave, join = self.rhythm.leave_clock, self.rhythm.join_clock
         back = begin_s
         while rng.random() >= own.fraction:

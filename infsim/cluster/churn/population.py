@@ -32,7 +32,7 @@ ROUNDS = 6
 
 
 def fit_population(
-    trace: ChurnTrace, *, window_s: float = 3600.0, steady: bool = False, seed: int = 0
+    trace: ChurnTrace, *, window_s: float = 7200.0, steady: bool = False, seed: int = 0
 ) -> Population:
     """Fit classes of nodes, and a rhythm, to a trace.
 
@@ -102,8 +102,8 @@ def fit_classes(trace: ChurnTrace, rhythm: Rhythm) -> tuple[NodeClass, ...]:
     return tuple(
         NodeClass(
             float(f"{weights[i]:.3g}"),
-            float(f"{up_means[i // len(down_means)]:.4g}"),
-            float(f"{down_means[i % len(down_means)]:.4g}"),
+            float(f"{up_means[i // len(down_means)]:.3g}"),
+            float(f"{down_means[i % len(down_means)]:.3g}"),
         )
         for i in kept
     )

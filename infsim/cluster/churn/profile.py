@@ -64,7 +64,7 @@ class ChurnProfile:
 
 # --- reading --------------------------------------------------------------------------------
 
-_POPULATION = ("classes", "up_shape", "down_shape", "seen_within_s")
+_POPULATION = ("classes", "up_shape", "down_shape", "least_s", "seen_within_s")
 _RHYTHM = ("window_s", "join", "leave")
 _SITES = ("regions", "zones", "everywhere", "nodes")
 _TOP = ("kind", "version", "source", "model", "rhythm", "errors")

@@ -90,7 +90,10 @@ def fit_sites(trace: ChurnTrace, *, steady: bool = False, seed: int = 0) -> Site
                     for name, part in regions.items()
                 )
             ),
-            tuple(Population(classes, up_shape, down_shape) for classes in within.values()),
+            tuple(
+                Population(classes, up_shape, down_shape, least_s=zones.step_s)
+                for classes in within.values()
+            ),
             Population((every.as_class(),)) if every else None,
             nodes,
         )
