@@ -45,6 +45,12 @@ TimeUnitOption = Annotated[
 ]
 
 
+PlotOption = Annotated[
+    Path | None,
+    typer.Option(help="Draw it: a file .pdf, .png or .svg, or a folder for a file of each panel."),
+]
+
+
 class Opened(NamedTuple):
     """A trace that was named on the command line; `profile` if it is one."""
 
@@ -85,6 +91,30 @@ def fit(
     given = {"trace": opened.name, **_pairs(source, "--source")}
     requests = read_all(opened.workload.blocks(Streams(0)))
     _write_profile(best_profile(requests, seeds=range(seeds), source=given), out)
+
+
+@command("stats", trace)
+def stats(
+    trace: TraceArgument,
+    format_: FormatOption = "auto",
+    column: ColumnOption = None,
+    time_unit: TimeUnitOption = "1 s",
+    seed: Annotated[int, typer.Option(min=0, help="Of what a profile makes.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    plot: PlotOption = None,
+) -> None:
+    """Tell what a trace looks like: rates, burstiness, lengths, waits, sessions, prefixes."""
+    from infsim.cli.trace_text import data, text
+    from infsim.rng import Streams
+    from infsim.workload.summary import summarize
+
+    opened = open_given(trace, format_, column, time_unit)
+    summary = summarize(opened.workload, Streams(seed))
+    if plot is not None:
+        from infsim.figures.traces import save_traces
+
+        save_traces({opened.name: summary}, plot)
+    print(_json_text(data(summary)) if json else text(opened.name, summary))
 
 
 def open_given(
@@ -128,6 +158,12 @@ def _pairs(given: Sequence[str] | None, option: str) -> dict[str, str]:
             raise InputError(f"{text!r} is not KEY=VALUE", where=Where(option))
         pairs[key] = value
     return pairs
+
+
+def _json_text(data: object) -> str:
+    from json import dumps
+
+    return dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def _write_profile(profile: Profile, out: Path | None) -> None:
