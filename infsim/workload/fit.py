@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from infsim.errors import InputError
 from infsim.workload.cascade import fit_burstiness
+from infsim.workload.fit_sessions import fit_sessions
 from infsim.workload.lengths import Quantiles
 from infsim.workload.profile import Profile
 from infsim.workload.rank_grid import fit_cells, fit_drift
@@ -67,6 +68,7 @@ def fit_profile(
     if segments is None:
         segments = segments_needed(requests, phase)
     segment = np.minimum((phase * segments).astype(np.int64), segments - 1)
+    sessions, prefixes = fit_sessions(requests, arrival_s) or (None, None)
     return Profile(
         window_s=window_s,
         counts=np.bincount(index, minlength=windows).tolist(),
@@ -76,6 +78,8 @@ def fit_profile(
         drift=fit_drift(requests.output_tokens, phase, segments),
         cells=fit_cells(requests.input_tokens, requests.output_tokens, segment, bins).tolist(),
         source=source or {},
+        sessions=sessions,
+        prefixes=prefixes,
     )
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from infsim.errors import InputError, Where, did_you_mean
 from infsim.workload.cascade import Cascade
 from infsim.workload.lengths import Quantiles
 from infsim.workload.rank_grid import RankGrid
+from infsim.workload.requests import Workload
 from infsim.workload.synthetic import Synthetic
+from infsim.workload.turns import Following, SessionModel, SharedPrefixes, Table
+from infsim.workload.woven import Woven
+
+T = TypeVar("T")
 
 KIND = "trace-profile"
 VERSION = 1
@@ -39,6 +44,10 @@ class Profile:
         Where the trace comes from: name, url, licence, …
     errors : mapping
         How far made traces are from the real one, see `infsim.workload.compare`.
+    sessions : SessionModel or None
+        How requests follow one another; None if they have nothing to do with each other.
+    prefixes : SharedPrefixes or None
+        What prompts begin with, if the trace has prefix hashes.
     """
 
     window_s: float
@@ -50,13 +59,15 @@ class Profile:
     drift: Sequence[float] = ()
     source: Mapping[str, Any] = field(default_factory=dict)
     errors: Mapping[str, Any] = field(default_factory=dict)
+    sessions: SessionModel | None = None
+    prefixes: SharedPrefixes | None = None
 
     @property
     def duration_s(self) -> float:
         """Length of the trace."""
         return self.window_s * len(self.counts)
 
-    def workload(self, cycles: int | None = 1) -> Synthetic:
+    def workload(self, cycles: int | None = 1) -> Workload:
         """Return a workload like the trace; after its end it begins again, drawn anew.
 
         Parameters
@@ -64,7 +75,7 @@ class Profile:
         cycles : int or None
             How often the profile is gone through; None: without end.
         """
-        return Synthetic(
+        plain = Synthetic(
             Cascade(self.counts, self.window_s, self.burstiness, cycles),
             RankGrid(
                 self.input_tokens,
@@ -74,6 +85,9 @@ class Profile:
                 self.drift,
             ),
         )
+        if self.sessions is None:
+            return plain
+        return Woven(plain, self.sessions, self.prefixes)
 
 
 _SECTIONS = {
@@ -83,6 +97,7 @@ _SECTIONS = {
     "dependence": ("drift", "cells"),
 }
 _NESTED = ("source", "errors")
+_OPTIONAL = ("sessions", "prefixes")
 
 
 def load_profile(path: Path) -> Profile:
@@ -104,7 +119,7 @@ def load_profile(path: Path) -> Profile:
         raise InputError(f"not a profile: 'kind: {KIND}' is missing", where=where)
     if data.get("version") != VERSION:
         raise InputError(f"version is {data.get('version')!r}, known is {VERSION}", where=where)
-    _check_keys(data, ("kind", "version", *_NESTED, *_SECTIONS), where)
+    _check_keys(data, ("kind", "version", *_NESTED, *_SECTIONS, *_OPTIONAL), where)
     try:
         profile = Profile(
             **_section(data, "arrivals", where),
@@ -112,6 +127,10 @@ def load_profile(path: Path) -> Profile:
             output_tokens=Quantiles(**_section(data, "output_tokens", where)),
             **_section(data, "dependence", where),
             **{name: data.get(name, {}) for name in _NESTED},
+            sessions=_sessions(data["sessions"], where) if "sessions" in data else None,
+            prefixes=_part(SharedPrefixes, data["prefixes"], where, "prefixes")
+            if "prefixes" in data
+            else None,
         )
         profile.workload()  # its parts check their numbers
     except InputError as error:
@@ -127,6 +146,11 @@ def save_profile(profile: Profile, path: Path) -> None:
     for section, names in _SECTIONS.items():
         part = getattr(profile, section, profile)
         numbers[section] = {name: _plain(getattr(part, name), digits=6) for name in names}
+    numbers |= {
+        name: _plain(asdict(part), digits=6)
+        for name in _OPTIONAL
+        if (part := getattr(profile, name)) is not None
+    }
     parts = (
         ({"kind": KIND, "version": VERSION, "source": dict(profile.source)}, False),
         (numbers, None),
@@ -137,6 +161,51 @@ def save_profile(profile: Profile, path: Path) -> None:
         for part, flow in parts
     )
     path.write_text(text, encoding="utf-8")
+
+
+def _sessions(data: object, where: Where) -> SessionModel:
+    """Return the section of sessions, which has tables within."""
+    known = _mapping(data, where, "sessions")
+    following = known.get("following")
+    if not isinstance(following, list):
+        raise InputError("following is not a list", where=replace(where, path="sessions.following"))
+    return _part(
+        SessionModel,
+        {
+            **known,
+            "following": [
+                _part(Following, part, where, f"sessions.following[{index}]")
+                for index, part in enumerate(following)
+            ],
+        },
+        where,
+        "sessions",
+    )
+
+
+def _part(kind: type[T], data: object, where: Where, path: str) -> T:
+    """Make a dataclass of a mapping of numbers, its tables included."""
+    known = _mapping(data, where, path)
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    place = replace(where, path=path)
+    _check_keys(known, names, place)
+    values: dict[str, Any] = {}
+    for name in names:
+        inner = f"{path}.{name}"
+        value = known.get(name)
+        if isinstance(value, Mapping):
+            values[name] = _part(Table, value, where, inner)
+        elif name == "following":
+            values[name] = value
+        else:
+            values[name] = _numbers(value, replace(where, path=inner))
+    return kind(**values)
+
+
+def _mapping(data: object, where: Where, path: str) -> Mapping[str, Any]:
+    if not isinstance(data, Mapping):
+        raise InputError(f"{data!r} is not a mapping", where=replace(where, path=path))
+    return data
 
 
 def _section(data: Mapping[str, Any], section: str, where: Where) -> dict[str, Any]:

@@ -182,7 +182,8 @@ def fit_drift(
 
 
 def _rank(values: Tokens) -> NDArray[np.int64]:
-    """Rank of each value; equal ones in order of arrival, which spreads them over bins."""
+    """Rank of each value; equal ones in random order, always the same."""
+    anyhow = np.random.default_rng(0).permutation(len(values))
     rank = np.empty(len(values), dtype=np.int64)
-    rank[np.argsort(values, kind="stable")] = np.arange(len(values))
+    rank[np.lexsort((anyhow, values))] = np.arange(len(values))
     return rank
