@@ -20,6 +20,8 @@ class TraceAvailability(Availability):
     ----------
     intervals : tuple of (float, float)
         ``(down_at, up_at)`` in seconds, sorted and disjoint; the last may end at ``inf``.
+    notices_s : tuple of float
+        How long before it each outage is announced; empty if none is.
 
     Raises
     ------
@@ -28,10 +30,13 @@ class TraceAvailability(Availability):
     """
 
     intervals: tuple[tuple[float, float], ...]
+    notices_s: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         intervals = tuple((float(a), float(b)) for a, b in self.intervals)
         object.__setattr__(self, "intervals", intervals)
+        if self.notices_s and len(self.notices_s) != len(intervals):
+            raise InputError(f"{len(self.notices_s)} notices for {len(intervals)} outages")
         before = 0.0
         for i, (start, end) in enumerate(intervals):
             if not 0 <= start < end:
@@ -58,7 +63,9 @@ class TraceAvailability(Availability):
         return cls(tuple((start, end) for start, end in gaps if start < end))
 
     def outages(self, streams: Streams, node: str) -> Iterator[Outage]:  # noqa: ARG002
-        return (Outage(*interval) for interval in self.intervals)
+        notices = self.notices_s or (0.0,) * len(self.intervals)
+        pairs = zip(self.intervals, notices, strict=True)
+        return (Outage(*interval, notice_s) for interval, notice_s in pairs)
 
     @property
     def expected_fraction(self) -> None:

@@ -12,8 +12,9 @@ from infsim.cluster.node import Client, Node, Site
 from infsim.cluster.price import ElectricityPrice
 from infsim.rng import Streams
 from infsim.scenario.alternatives import Alternative
+from infsim.scenario.build.availability import build_availability
 from infsim.scenario.build.blame import blame
-from infsim.scenario.build.device import build_availability, build_device
+from infsim.scenario.build.device import build_device
 from infsim.scenario.build.network import build_network
 from infsim.scenario.build.roster import ONLY_REGION, Roster, known_region
 from infsim.scenario.schema.cluster import CarbonFile, ClientGroup, Electricity, NodeGroup
@@ -96,7 +97,7 @@ def _nodes(alternative: Alternative, index: int, group: NodeGroup, members: Rost
     given = {name: value for name, value in figures.items() if value is not None}
     own = [member for member in members.members if member.group == index]
     with blame(alternative, "cluster", "nodes", index, "availability"):
-        available = build_availability(group.availability, [member.name for member in own])
+        available = build_availability(group.availability, own)
     return [
         Node(member.name, device, group.devices, member.region, availability=up, **given)
         for member, up in zip(own, available, strict=True)

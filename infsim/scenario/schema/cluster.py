@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, Field, Tag, model_validator
+from pydantic import AfterValidator, Field, Tag, model_validator
 
+from infsim.scenario.schema.availability import Availability
 from infsim.scenario.schema.base import (
     Bandwidth,
     Carbon,
@@ -20,7 +21,6 @@ from infsim.scenario.schema.base import (
     Part,
     PositiveFloat,
     PositiveFraction,
-    PositiveTime,
     Power,
     Price,
     Time,
@@ -64,114 +64,6 @@ DeviceEntry = Annotated[
     NameOrMapping,
 ]
 """A device of the catalogue (`infsim list devices`), or one written out."""
-
-# --- availability ---------------------------------------------------------------------------
-
-
-class Distribution(Part):
-    """Base of the distributions of a duration."""
-
-
-class ExponentialTime(Distribution):
-    """Exponentially distributed durations."""
-
-    distribution: Literal["exponential"]
-    mean: PositiveTime
-    """Mean duration."""
-
-
-class WeibullTime(Distribution):
-    """Weibull durations; with a shape below 1 what is old lives longer."""
-
-    distribution: Literal["weibull"]
-    shape: PositiveFloat
-    """Shape; 1 is exponential."""
-    mean: PositiveTime | None = None
-    """Mean duration."""
-    scale: PositiveTime | None = None
-    """Scale (63rd percentile), instead of the mean."""
-
-    @model_validator(mode="after")
-    def _one_size(self) -> WeibullTime:
-        _exactly_one(self, "mean", "scale")
-        return self
-
-
-class LognormalTime(Distribution):
-    """Lognormal durations."""
-
-    distribution: Literal["lognormal"]
-    sigma: PositiveFloat
-    """Standard deviation of the natural logarithm."""
-    mean: PositiveTime | None = None
-    """Mean duration."""
-    median: PositiveTime | None = None
-    """Median duration, instead of the mean."""
-
-    @model_validator(mode="after")
-    def _one_size(self) -> LognormalTime:
-        _exactly_one(self, "mean", "median")
-        return self
-
-
-def _exactly_one(part: BaseModel, *names: str) -> None:
-    given = [name for name in names if getattr(part, name) is not None]
-    if len(given) != 1:
-        raise ValueError(f"give exactly one of {' and '.join(names)}")
-
-
-Duration = Annotated[
-    Annotated[PositiveTime, Tag("mean")]
-    | Annotated[
-        Annotated[
-            ExponentialTime | WeibullTime | LognormalTime, Field(discriminator="distribution")
-        ],
-        Tag("mapping"),
-    ],
-    told_by(mapping="mapping", scalar="mean"),
-]
-"""A mean time (exponential), or a distribution."""
-
-
-class Renewal(Part):
-    """Up and down times drawn in turn."""
-
-    up: Duration
-    """Time between failures: a mean (exponential), or a distribution."""
-    down: Duration
-    """Time to repair: a mean (exponential), or a distribution."""
-    stationary: bool = True
-    """Whether the run begins at a random moment of the node's life (it may be down)."""
-
-
-class OutageFile(Part):
-    """Outages from a file."""
-
-    trace: File
-    """CSV with the columns node, down_s, up_s; nodes that it does not name are always up."""
-
-
-class OutageList(Part):
-    """Outages written out, the same for each node of the group."""
-
-    outages: Many[Many[Time]]
-    """Pairs `[down at, up at]`, sorted and disjoint."""
-
-    @model_validator(mode="after")
-    def _pairs(self) -> OutageList:
-        for i, outage in enumerate(self.outages):
-            if len(outage) != 2:
-                raise ValueError(f"outage {i} has {len(outage)} times; expected [down at, up at]")
-        return self
-
-
-Availability = Annotated[
-    Annotated[Literal["always"], Tag("always")]
-    | Annotated[Renewal, Tag("renewal")]
-    | Annotated[OutageFile, Tag("trace")]
-    | Annotated[OutageList, Tag("outages")],
-    told_by("trace", "outages", mapping="renewal", scalar="always"),
-]
 
 # --- regions, nodes, clients ----------------------------------------------------------------
 
