@@ -82,10 +82,10 @@ class DistanceModel:
     line explains.
     """
 
-    access_s: float = 0.0016
-    access_sigma: float = 1.6
-    route_s: float = 0.0225
-    route_exponent: float = 1.1
+    access_s: float = 0.0015
+    access_sigma: float = 1.7
+    route_s: float = 0.024
+    route_exponent: float = 1.0
     end_sigma: float = 0.45
     area_sigma: float = 0.75
     pair_sigma: float = 0.25

@@ -187,6 +187,9 @@ def _labels(path: Path, rows: list[Line]) -> tuple[tuple[str, ...], list[Line]]:
     """Names of the places, and the rows without them."""
     line, header = rows[0]
     names = tuple(header[1:])
+    if not names:
+        where = Where(str(path), line)
+        raise InputError(f"{header[0]!r} is not a round-trip time", where=where)
     for name in names:
         if not name or names.count(name) > 1:
             what = f"two places are named {name!r}" if name else "a place has no name"

@@ -61,7 +61,7 @@ def build_network(
         If regions lack a delay or a place, a link ends nowhere, a file is wrong, or the network
         falls apart.
     """
-    ends = (*nodes, *clients)
+    ends: list[Node | Client] = [*nodes, *clients]
     cities = {region: place for region, place in places.items() if isinstance(place, str)}
     if isinstance(part, Links):
         network = _from_links(part, nodes, clients, members)
