@@ -117,6 +117,81 @@ def stats(
     print(_json_text(data(summary)) if json else text(opened.name, summary))
 
 
+@command("compare", trace)
+def compare(
+    real: Annotated[str, typer.Argument(metavar="REAL", help="The real trace.")],
+    made: Annotated[
+        str, typer.Argument(metavar="MADE", help="A profile, or a trace that should be like it.")
+    ],
+    format_: FormatOption = "auto",
+    column: ColumnOption = None,
+    time_unit: TimeUnitOption = "1 s",
+    seeds: Annotated[int, typer.Option(min=1, help="Traces that a profile makes.")] = 20,
+    json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print it as a table in Markdown.")
+    ] = False,
+    plot: PlotOption = None,
+) -> None:
+    """Tell how near made requests come to a real trace: distances, burstiness, waits, hits.
+
+    The options about columns and format are those of REAL.
+    """
+    from infsim.cli import comparison_text
+    from infsim.errors import InputError, Where
+    from infsim.rng import Streams
+    from infsim.workload import compare as comparison
+    from infsim.workload.blocks import read_all
+
+    if json and markdown:
+        raise InputError("give either --json or --markdown", where=Where("--markdown"))
+    one, other = open_given(real, format_, column, time_unit), open_given(made)
+    # a trace is one sample, whatever the seed
+    used = seeds if other.profile is not None else 1
+    requests = read_all(one.workload.blocks(Streams(0)))
+    rows = comparison.compare(requests, other.workload, range(used))
+    if plot is not None:
+        from infsim.figures.traces import save_traces
+        from infsim.workload.summary import summarize
+
+        names = one.name, other.name if other.name != one.name else f"{other.name} (made)"
+        opened = zip(names, (one.workload, other.workload), strict=True)
+        save_traces({name: summarize(workload, Streams(0)) for name, workload in opened}, plot)
+    names = one.name, other.name
+    if json:
+        print(_json_text(comparison_text.data(*names, rows, used)))
+    elif markdown:
+        print(comparison_text.markdown(*names, rows, used))
+    else:
+        print(comparison_text.text(*names, rows, used))
+
+
+@command("errors", trace)
+def errors(
+    profile: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PROFILE]...", help="By default all that infsim ships."),
+    ] = None,
+) -> None:
+    """Print how far profiles are from their traces, as found when they were fitted, in Markdown."""
+    from infsim.cli.comparison_text import errors_table
+    from infsim.errors import InputError
+
+    profiles = {}
+    for name in profile or _shipped_profiles():
+        opened = open_given(name)
+        if opened.profile is None or not opened.profile.errors:
+            raise InputError(f"{name!r} is no profile with errors")
+        profiles[opened.name] = opened.profile
+    print(errors_table(profiles))
+
+
+def _shipped_profiles() -> tuple[str, ...]:
+    from infsim.paths import data_names
+
+    return data_names("traces", (".yaml",))
+
+
 def open_given(
     trace: str, format_: str = "auto", column: Sequence[str] | None = None, time_unit: str = "1 s"
 ) -> Opened:

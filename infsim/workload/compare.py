@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from infsim.errors import InputError
 from infsim.rng import Streams
 from infsim.workload.blocks import read_all
+from infsim.workload.distances import distances, half_distances, self_distances
 from infsim.workload.fit import fit_profile, spread_ticks
+from infsim.workload.prefixes import hit_curve
 from infsim.workload.profile import Profile
 from infsim.workload.requests import Requests, Workload
-from infsim.workload.statistics import describe, ks_distance
+from infsim.workload.samples import SessionSample
+from infsim.workload.statistics import describe
+from infsim.workload.summary import CACHE_BLOCKS
+from infsim.workload.ticks import SpreadTicks
+
+HIT_SEEDS = 10
+"""Hits of caches are counted for the first seeds only: they take long, and vary little."""
+
+FEWEST_REQUESTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +36,8 @@ class Row:
     name : str
         What is compared.
     real : float
-        Its value in the real trace; 0 for distances.
+        Its value in the real trace; for distances (``KS …``), that of the real trace from
+        itself, which a perfect model would have.
     made, sd : float
         Mean and standard deviation over the seeds.
     """
@@ -35,8 +47,15 @@ class Row:
     made: float
     sd: float
 
+    @property
+    def error(self) -> float:
+        """Relative error of the mean; NaN if the real value is 0."""
+        return (self.made - self.real) / self.real if self.real else np.nan
 
-def compare(real: Requests, made: Workload, seeds: Iterable[int] = range(40)) -> list[Row]:
+
+def compare(
+    real: Requests, made: Workload, seeds: Iterable[int] = range(40), *, hits: bool = True
+) -> list[Row]:
     """Compare a workload with a real trace.
 
     Parameters
@@ -47,25 +66,39 @@ def compare(real: Requests, made: Workload, seeds: Iterable[int] = range(40)) ->
         What should be like it, finite.
     seeds : iterable of int
         Each makes one trace.
+    hits : bool
+        Whether to count the hits of prefix caches.
 
     Returns
     -------
     list of Row
-        Wait of a G/G/1 queue at load 0.8 in units of the mean service time (mean, p95, p99),
-        index of dispersion in windows of 1 to 300 s, mean lengths, and the Kolmogorov-Smirnov
-        distances of lengths and gaps.
+        Everything of `describe`: rate, CV of gaps, index of dispersion in windows of 1 to 300 s,
+        lengths, wait of a G/G/1 queue at load 0.8 in units of the mean service time (mean, p95,
+        p99). Kolmogorov-Smirnov distances of lengths and gaps (``KS …``), and those between the
+        halves of each trace (``KS halves …``). Turns and the median time between turns, if both
+        have sessions; the share of prompt blocks found in LRU caches, by size (``hits …``), if both
+        have prefix hashes.
+
+    Raises
+    ------
+    InputError
+        If one of the two has fewer than 10 requests, or all at once.
     """
     real = replace(real, arrival_s=spread_ticks(real.arrival_s))
-    expected = describe(real)
-    found = []
-    for seed in seeds:
-        requests = read_all(made.blocks(Streams(seed)))
-        found.append(describe(requests) | _distances(real, requests))
+    expected = self_distances(_enough(real)) | _found(real, hits)
+    columns: dict[str, list[float]] = {}
+    for number, seed in enumerate(seeds):
+        requests = _enough(read_all(SpreadTicks(made).blocks(Streams(seed))))
+        found = _found(requests, hits and number < HIT_SEEDS, real)
+        for name, value in (found | distances(real, requests)).items():
+            columns.setdefault(name, []).append(value)
     rows = []
-    for name in found[0] if found else ():
-        values = np.array([each[name] for each in found])
+    for name, column in columns.items():
+        if name not in expected:
+            continue  # prefixes or sessions that the real trace does not have
+        values = np.array(column)
         sd = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-        rows.append(Row(name, expected.get(name, 0.0), float(values.mean()), sd))
+        rows.append(Row(name, expected[name], float(values.mean()), sd))
     return rows
 
 
@@ -93,24 +126,63 @@ def best_profile(
         Copied into the profile.
     """
     seeds = list(seeds)
-    tried: list[tuple[float, Profile, list[Row]]] = []
+    tried: list[tuple[float, Profile]] = []
     for count in windows:
         profile = fit_profile(real, windows=count, source=source)
-        rows = compare(real, profile.workload(), seeds)
+        rows = compare(real, profile.workload(), seeds, hits=False)
         judged = [row for row in rows if row.name.startswith(("wait", "dispersion"))]
-        miss = sum(abs(row.made - row.real) / row.real for row in judged if row.real > 0)
-        tried.append((miss, profile, rows))
-    _, profile, rows = min(tried, key=lambda each: each[0])
-    errors = {
-        "seeds": len(seeds),
+        tried.append((sum(abs(row.error) for row in judged if row.real > 0), profile))
+    _, profile = min(tried, key=lambda each: each[0])
+    rows = compare(real, profile.workload(), seeds)
+    return replace(profile, errors=errors_of(rows, len(seeds)))
+
+
+def errors_of(rows: Sequence[Row], seeds: int) -> dict[str, Any]:
+    """Return a comparison as it is kept in a profile."""
+    return {
+        "seeds": seeds,
         **{row.name: {"real": row.real, "made": row.made, "sd": row.sd} for row in rows},
     }
-    return replace(profile, errors=errors)
 
 
-def _distances(real: Requests, made: Requests) -> dict[str, float]:
-    return {
-        "KS input_tokens": ks_distance(real.input_tokens, made.input_tokens),
-        "KS output_tokens": ks_distance(real.output_tokens, made.output_tokens),
-        "KS gaps": ks_distance(np.diff(real.arrival_s), np.diff(made.arrival_s)),
-    }
+def rows_of(errors: Mapping[str, Any]) -> list[Row]:
+    """Return the comparison that a profile has kept."""
+    return [
+        Row(name, float(each["real"]), float(each["made"]), float(each["sd"]))
+        for name, each in errors.items()
+        if name != "seeds"
+    ]
+
+
+def _enough(requests: Requests) -> Requests:
+    if len(requests) < FEWEST_REQUESTS:
+        raise InputError(
+            f"{len(requests)} requests are too few to compare, {FEWEST_REQUESTS} are needed"
+        )
+    return requests
+
+
+def _found(requests: Requests, hits: bool, real: Requests | None = None) -> dict[str, float]:
+    """Return what is known of a trace by itself; prefix blocks are those of `real`, if given."""
+    found = describe(requests) | half_distances(requests) | _sessions(requests)
+    if not hits or requests.prefix_hashes is None:
+        return found
+    # as many tokens, should the blocks be of another size
+    tokens = (requests if real is None else real).prefix_block_tokens
+    sizes = [
+        None if size is None else max(1, size * tokens // requests.prefix_block_tokens)
+        for size in CACHE_BLOCKS
+    ]
+    names = [f"hits {'infinite' if size is None else size}" for size in CACHE_BLOCKS]
+    return found | dict(zip(names, hit_curve(requests, sizes), strict=True))
+
+
+def _sessions(requests: Requests) -> dict[str, float]:
+    sample = SessionSample()
+    sample.add(requests)
+    turns = sample.turns()
+    if not len(turns):
+        return {}
+    gap_s = sample.gaps_s.quantiles([0.5])[0]
+    found = {"turns mean": float(turns.mean())}
+    return found if np.isnan(gap_s) else found | {"turn gap p50 s": gap_s}
