@@ -39,6 +39,8 @@ class Dimension:
         Whether a number without a unit is accepted.
     infinite : bool
         Whether ``unlimited`` is accepted.
+    signed : bool
+        Whether a negative value makes sense.
     """
 
     units: Mapping[str, Fraction]
@@ -46,6 +48,7 @@ class Dimension:
     example: str
     bare: bool = False
     infinite: bool = False
+    signed: bool = False
 
 
 _DECIMAL = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
@@ -77,9 +80,17 @@ def _flops() -> dict[str, Fraction]:
     return {unit: size for name in names for unit, size in _decimal(name, "kMGTPE").items()}
 
 
+# fmt: off
+_CURRENCIES = (
+    "AUD", "BRL", "CAD", "CHF", "CNY", "CZK", "DKK", "EUR", "GBP",
+    "INR", "JPY", "KRW", "NOK", "NZD", "PLN", "SEK", "USD",
+)
+# fmt: on
+
+
 def _prices() -> dict[str, Fraction]:
     per = {"kWh": Fraction(1), "MWh": Fraction(1, 1000)}
-    currencies = ("", "EUR", "USD", "GBP", "CHF")
+    currencies = ("", *_CURRENCIES)
     return {f"{currency}/{unit}": size for currency in currencies for unit, size in per.items()}
 
 
@@ -127,7 +138,7 @@ DIMENSIONS: Mapping[str, Dimension] = {
         _flops(), ("FLOP/s", "MFLOP/s", "GFLOP/s", "TFLOP/s", "PFLOP/s"), "312 TFLOP/s"
     ),
     "carbon_intensity": Dimension(_carbon(), ("g/kWh",), "56 g/kWh"),
-    "price": Dimension(_prices(), ("/kWh",), "0.25 EUR/kWh"),
+    "price": Dimension(_prices(), ("/kWh",), "0.25 EUR/kWh", signed=True),
     "distance": Dimension({"m": Fraction(1), "km": Fraction(1000)}, ("m", "km"), "120 km"),
     "fraction": Dimension({"%": Fraction(1, 100)}, ("%",), "0.9 or '90 %'", bare=True),
     "count": Dimension(
@@ -168,7 +179,7 @@ def parse(value: str | float, dimension: str) -> float:
     if isinstance(value, str) and kind.infinite and value.strip() == "unlimited":
         return math.inf
     number, unit = _split(value, dimension)
-    if number < 0:
+    if number < 0 and not kind.signed:
         raise UnitError(f"{value!r} is negative; expected a {dimension} such as {kind.example}")
     amount = number * _size(value, unit, number == 0, dimension)
     if dimension == "fraction" and amount > 1:
@@ -253,7 +264,7 @@ def format_exact(value: float, dimension: str) -> str | float:
     Parameters
     ----------
     value : float
-        In SI units, not negative.
+        In SI units.
     dimension : str
         A key of ``DIMENSIONS``.
     """

@@ -21,6 +21,7 @@ class What(StrEnum):
     formats = "formats"
     devices = "devices"
     traces = "traces"
+    energy = "energy"
     accuracy = "accuracy"
     scenarios = "scenarios"
 
@@ -131,6 +132,21 @@ def _traces() -> tuple[Row, Iterable[Row]]:
     return ("name", "about"), rows()
 
 
+def _energy() -> tuple[Row, Iterable[Row]]:
+    from infsim.cluster.electricity_profile import load_electricity
+    from infsim.paths import data_file, data_names
+
+    def rows() -> Iterable[Row]:
+        for kind in ("carbon", "price"):
+            folder = f"traces/energy/{kind}"
+            for name in data_names(folder, (".yaml",)):
+                profile = load_electricity(data_file(folder, name, (".yaml",)))
+                years = f"{min(profile.years)}-{max(profile.years)}"
+                yield kind, name, profile.unit, years, str(profile.source.get("data", ""))
+
+    return ("kind", "name", "unit", "years", "like"), rows()
+
+
 def _accuracy() -> tuple[Row, Iterable[Row]]:
     from infsim.paths import data_folder
     from infsim.scenario.build.accuracy import FOLDER
@@ -152,6 +168,7 @@ _LISTS: dict[What, Callable[[], tuple[Row, Iterable[Row]]]] = {
     What.formats: _formats,
     What.devices: _devices,
     What.traces: _traces,
+    What.energy: _energy,
     What.accuracy: _accuracy,
     What.scenarios: _scenarios,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from infsim.cluster.series import StepSeries
@@ -11,7 +12,12 @@ class ElectricityPrice(StepSeries):
     """Price per kWh, in a currency of the scenario's choice, as a step function of time.
 
     It may be negative: at times the market pays for taking electricity. Parameters and errors
-    are those of `StepSeries`.
+    are those of `StepSeries`, but for the currency.
+
+    Attributes
+    ----------
+    currency : str
+        As in ``EUR``; empty if nobody told.
 
     Examples
     --------
@@ -21,3 +27,13 @@ class ElectricityPrice(StepSeries):
     """
 
     quantity: ClassVar[str] = "price of electricity"
+
+    def __init__(
+        self,
+        starts_s: Sequence[float],
+        values_per_kwh: Sequence[float],
+        period_s: float | None = None,
+        currency: str = "",
+    ) -> None:
+        super().__init__(starts_s, values_per_kwh, period_s)
+        self.currency = currency

@@ -141,7 +141,7 @@ METRICS: Mapping[str, Metric] = {
     "energy_per_token_j": _whole("energy per output token", "energy", -1, headline=True),
     "carbon_g": _whole("carbon (g CO2e)", None, -1, headline=True),
     "carbon_per_token_g": _whole("carbon per output token (g CO2e)", None, -1),
-    "energy_cost": _whole("cost of energy", None, -1),
+    "energy_cost": _whole("cost of energy", None, -1, headline=True),
     "bytes_sent": _whole("bytes sent", "memory", -1),
 }
 

@@ -9,7 +9,13 @@ from typing import Any
 from infsim.paths import data_folder
 
 # Where a bare name in a scenario may come from.
-_FOLDERS = ("traces", "calibration", "calibration/accuracy")
+_FOLDERS = (
+    "traces",
+    "traces/energy/carbon",
+    "traces/energy/price",
+    "calibration",
+    "calibration/accuracy",
+)
 
 
 def input_files(resolved: Any) -> set[Path]:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infsim.cluster.carbon import CarbonIntensity
-from infsim.cluster.carbon_file import read_carbon
+from infsim.cluster.series_file import read_carbon
 from infsim.cluster.device import Device
 from infsim.cluster.node import Node, Site
 from infsim.cost.energy import PowerDraw

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -99,9 +100,7 @@ class Quantity:
     ) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(
             self._parse,
-            serialization=core_schema.plain_serializer_function_ser_schema(
-                lambda value: units.format_exact(value, self.dimension)
-            ),
+            serialization=core_schema.plain_serializer_function_ser_schema(self._written),
         )
 
     def __get_pydantic_json_schema__(
@@ -109,7 +108,8 @@ class Quantity:
     ) -> dict[str, Any]:
         kind = units.DIMENSIONS[self.dimension]
         names = sorted((name for name in kind.units if name), key=len, reverse=True)
-        pattern = r"^\s*[0-9.]+([eE][-+]?[0-9]+)?\s*(" + "|".join(names) + r")\s*$"
+        sign = "[-+]?" if kind.signed else ""
+        pattern = rf"^\s*{sign}[0-9.]+([eE][-+]?[0-9]+)?\s*(" + "|".join(names) + r")\s*$"
         choices: list[dict[str, Any]] = [{"type": "string", "pattern": pattern}]
         if kind.bare:
             number = "integer" if self.whole else "number"
@@ -128,8 +128,37 @@ class Quantity:
             raise units.UnitError(f"{value!r} must be more than 0")
         return int(amount) if self.whole else amount
 
+    def _written(self, value: float) -> str | float:
+        return units.format_exact(value, self.dimension)
+
     def _kind(self) -> str:
         return f"a {self.dimension} such as {units.DIMENSIONS[self.dimension].example}"
+
+
+class Money(float):
+    """A price that knows its currency, empty if none was said."""
+
+    currency: str
+
+    def __new__(cls, amount: float, currency: str = "") -> Money:
+        """Return the amount, with its currency."""
+        money = super().__new__(cls, amount)
+        money.currency = currency
+        return money
+
+
+class MoneyQuantity(Quantity):
+    """Annotation of a price; the currency stays with it."""
+
+    def _parse(self, value: Any) -> float:
+        amount = super()._parse(value)
+        currency = re.search("[A-Z]{3}(?=/)", str(value))
+        return Money(amount, currency[0] if currency else "")
+
+    def _written(self, value: float) -> str | float:
+        text = super()._written(value)
+        currency = value.currency if isinstance(value, Money) else ""
+        return text.replace("/", f"{currency}/") if isinstance(text, str) else text
 
 
 Time = Annotated[float, Quantity("time")]
@@ -145,7 +174,7 @@ PositiveFraction = Annotated[float, Quantity("fraction", positive=True)]
 Count = Annotated[int, Quantity("count", positive=True, whole=True)]
 Natural = Annotated[int, Quantity("count", whole=True)]
 Carbon = Annotated[float, Quantity("carbon_intensity")]
-Price = Annotated[float, Quantity("price")]
+Price = Annotated[float, MoneyQuantity("price")]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
 

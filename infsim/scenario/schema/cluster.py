@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
 from infsim.scenario.schema.availability import Availability
 from infsim.scenario.schema.base import (
     Bandwidth,
-    Carbon,
     Count,
-    File,
     Flops,
     Many,
     Memory,
@@ -22,12 +20,10 @@ from infsim.scenario.schema.base import (
     PositiveFloat,
     PositiveFraction,
     Power,
-    Price,
     Time,
-    iso_time,
-    told_by,
 )
-from infsim.scenario.schema.network import Links, Mesh, Network
+from infsim.scenario.schema.electricity import Electricity
+from infsim.scenario.schema.network import Mesh, Network, PlaceEntry
 
 # --- devices --------------------------------------------------------------------------------
 
@@ -68,31 +64,12 @@ DeviceEntry = Annotated[
 # --- regions, nodes, clients ----------------------------------------------------------------
 
 
-class CarbonFile(Part):
-    """Carbon intensity that changes over time."""
+class Region(Electricity):
+    """A region: where it is, what electricity costs and emits there."""
 
-    file: File
-    """CSV with a header and two columns, ISO time and g/kWh that hold until the next row."""
-    start: Annotated[str, AfterValidator(iso_time)] | None = None
-    """Moment of the series at which the run starts, as in 2024-01-31T08:00; by default its
-    first row."""
-
-
-CarbonEntry = Annotated[
-    Annotated[Carbon, Tag("constant")] | Annotated[CarbonFile, Tag("file")],
-    told_by("file", mapping="file", scalar="constant"),
-]
-
-
-class Electricity(Part):
-    """What electricity costs, and emits."""
-
-    carbon: CarbonEntry | None = None
-    """Carbon intensity: constant, or a file of hourly values."""
-    price: Price | None = None
-    """Price per kWh, in a currency of your choice."""
-    pue: Annotated[float, Field(ge=1)] | None = None
-    """Power usage effectiveness: energy of the site over energy of its devices."""
+    place: PlaceEntry | None = None
+    """Where it is: the name of a city, or `{latitude: 48.86, longitude: 2.35}`; for networks that
+    need it, and by default the city of the region's name."""
 
 
 class NodeGroup(Part):
@@ -110,6 +87,9 @@ class NodeGroup(Part):
     """Region; may be left out where there is only one."""
     tier: str | None = None
     """A label to select nodes by, such as device, edge, cloud."""
+    access: str | None = None
+    """Class of its access line, such as `home-cable`, `campus` or `cloud-flow`; it gives the uplink
+    and the downlink that are not said here, drawn for each node."""
     uplink: Bandwidth | None = None
     """Bandwidth from the node into the network; unlimited by default."""
     downlink: Bandwidth | None = None
@@ -137,6 +117,9 @@ class ClientGroup(Part):
     """Node (or group of nodes, or wildcard: one client each) to which it is attached."""
     weight: PositiveFloat = 1.0
     """Its share of the requests, relative to the others."""
+    access: str | None = None
+    """Class of its access line, such as `home-cable`, `campus` or `cloud-flow`; it gives the uplink
+    and the downlink that are not said here, drawn for each client."""
     uplink: Bandwidth | None = None
     """Bandwidth from the client into the network; unlimited by default."""
     downlink: Bandwidth | None = None
@@ -156,8 +139,8 @@ class ClusterPart(Part):
 
     nodes: Annotated[Many[NodeGroup], NotEmpty]
     """The machines."""
-    regions: dict[str, Electricity] = Field(default_factory=dict)
-    """Regions by name, with their electricity. Without any, everything is in one place."""
+    regions: dict[str, Region] = Field(default_factory=dict)
+    """Regions by name, with place and electricity. Without any, everything is in one place."""
     network: Network = Mesh()
     """Delays and bandwidths."""
     clients: Many[ClientGroup] = ()
@@ -165,7 +148,7 @@ class ClusterPart(Part):
 
     @model_validator(mode="after")
     def _known_regions(self) -> ClusterPart:
-        if isinstance(self.network, Links):
+        if not isinstance(self.network, Mesh):
             return self
         for a, b in self.network.pairs():
             for region in (a, b):

@@ -21,7 +21,8 @@ from infsim.scenario.schema.base import (
     policy_of,
     unknown_key,
 )
-from infsim.scenario.schema.cluster import ClusterPart, Electricity
+from infsim.scenario.schema.cluster import ClusterPart
+from infsim.scenario.schema.electricity import Electricity
 from infsim.scenario.schema.models import Deployment, FormatEntry, ModelEntry
 from infsim.scenario.schema.workload import WorkloadPart
 
