@@ -42,7 +42,7 @@ def test_a_kept_connection_costs_its_overhead_only() -> None:
 def test_a_fresh_connection_costs_a_handshake_at_least_and_more_for_more(
     size: float, other: float, rtt_s: float, rate: float
 ) -> None:
-    tcp = Tcp("fresh")
+    tcp = Tcp("fresh", message_overhead_s=0.0)
     less, more = (tcp.extra_s(s, rtt_s, rate) for s in sorted((size, other)))
     assert rtt_s <= less <= more + 1e-12
     # rounds double, so their number grows with the logarithm of the size
@@ -52,7 +52,7 @@ def test_a_fresh_connection_costs_a_handshake_at_least_and_more_for_more(
 
 @given(sizes, times, rates)
 def test_scaled_times_scale_what_tcp_costs(size: float, rtt_s: float, rate: float) -> None:
-    tcp = Tcp("fresh")
+    tcp = Tcp("fresh", message_overhead_s=0.0)
     assert tcp.extra_s(size, 2 * rtt_s, rate / 2) == pytest.approx(
         2 * tcp.extra_s(size, rtt_s, rate)
     )

@@ -58,7 +58,7 @@ class VariationModel:
     pair_spread: float = 0.003
     pair_sigma: float = 2.5
     end_share: float = 0.5
-    most_spread: float = 0.3
+    most_spread: float = 0.4
     step_s: float = 60.0
     correlation_s: float = 1800.0
     daily_swing: float = 0.0
