@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments : sequence of str, optional
         Those of the process by default.
     """
-    from infsim.cli import calibrate, churn, inspect, listing, run, trace  # noqa: F401 - they add commands
+    from infsim.cli import calibrate, calibrate_fit, churn, inspect, listing, run, trace  # noqa: F401 - they add commands
 
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:

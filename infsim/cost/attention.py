@@ -8,7 +8,8 @@ with decodes of equal length, and are read as follows.
   context, so that a growing batch moves along a line.
 - Prompts: one chunk of T tokens after the prefix that gives it P pairs. Where even a chunk without
   a prefix has more pairs than that, several chunks share the batch: ``T / t`` of them, with t
-  tokens and no prefix, each takes what it takes beyond the launch of a kernel.
+  tokens and no prefix. Where such batches were not measured, they run side by side until they
+  fill the processors, then in turns, and move their queries, keys, values and answers.
 - Both: the grid of mixed batches if there is one, the sum otherwise.
 
 Other head counts of the same head size are other amounts of the same work: queries scale prompts,
@@ -22,6 +23,14 @@ from collections.abc import Sequence
 from math import ceil
 
 from infsim.cost.calibration import AttentionTable
+
+FULL = 8192
+"""Query tokens times heads that fill the processors of a device: 256 tokens of 32 heads on the
+RTX 4090, where a chunk of fewer, after a long prefix, takes no less time."""
+
+MOVED = 0.6
+"""Share of the memory's peak at which attention moves the values of many short prompts, about as
+on the A100 and the L40S."""
 
 
 class AttentionTime:
@@ -51,6 +60,9 @@ class AttentionTime:
         self._prefill = _rows(table.prefill_s, len(table.prefixes))
         self._decode = _rows(table.decode_s, len(table.contexts))
         self._mixed = _mixed_planes(table)
+        self._several = _rows(table.prompts_s, len(table.prompt_chunks) or 1)
+        group = table.heads / table.kv_heads
+        self._token_s = (1 + group) * entry_s / kv_ratio / MOVED
         self.most_sequences = table.sequences[-1] / kv_ratio
         self.longest_context = table.contexts[-1]
         self.longest_chunk = table.chunks[-1] / query_ratio
@@ -88,11 +100,13 @@ class AttentionTime:
         k, u = _place(prefixes, prefix)
         m, v = _place(contexts, context / sequences)
         first, second = planes[i], planes[i + 1]
-        time_s = _plane(first[j], k, u, m, v)
-        time_s += g * (_plane(first[j + 1], k, u, m, v) - time_s)
-        other_s = _plane(second[j], k, u, m, v)
-        other_s += g * (_plane(second[j + 1], k, u, m, v) - other_s)
-        time_s += f * (other_s - time_s) + others_s
+        near, far = first[j], first[j + 1]
+        low = _between(near[k], near[k + 1], u, m, v)
+        low += g * (_between(far[k], far[k + 1], u, m, v) - low)
+        near, far = second[j], second[j + 1]
+        high = _between(near[k], near[k + 1], u, m, v)
+        high += g * (_between(far[k], far[k + 1], u, m, v) - high)
+        time_s = low + f * (high - low) + others_s
         if blocks > 1:  # the decodes are in one of them
             time_s += (blocks - 1) * (self._chunk_s(chunk, prefix) + others_s)
         return max(time_s, pairs * self.pair_s, context * self.entry_s)
@@ -117,15 +131,23 @@ class AttentionTime:
         if prefix >= 0:
             return blocks, tokens, prefix, 0.0
         alone = max(2 * pairs / tokens - 1, 1.0)
-        more_s = self._chunk_s(alone, 0.0) - self._prefill[0][0]
-        return blocks, alone, 0.0, (tokens / alone - 1) * more_s if more_s > 0 else 0.0
+        return blocks, alone, 0.0, self._others_s(tokens / alone, alone)
+
+    def _others_s(self, prompts: float, chunk: float) -> float:
+        """Seconds that further prompts of the same length take beside the first."""
+        first_s = self._chunk_s(chunk, 0.0)
+        if self._several:
+            i, f = _place(self.table.prompts, prompts)
+            k, u = _place(self.table.prompt_chunks, chunk)
+            return max(_between(self._several[i], self._several[i + 1], f, k, u) - first_s, 0.0)
+        filled = min(chunk * self.table.heads / FULL, 1.0)
+        turns_s = (prompts * filled - 1) * (first_s - self._prefill[0][0])
+        return max(turns_s, (prompts - 1) * chunk * self._token_s, 0.0)
 
     def _chunk_s(self, chunk: float, prefix: float) -> float:
         i, f = _place(self._chunks, chunk)
         k, u = _place(self._prefixes, prefix)
-        row, above = self._prefill[i], self._prefill[i + 1]
-        time_s = row[k] + u * (row[k + 1] - row[k])
-        return time_s + f * (above[k] + u * (above[k + 1] - above[k]) - time_s)
+        return _between(self._prefill[i], self._prefill[i + 1], f, k, u)
 
 
 def _place(axis: Sequence[float], x: float) -> tuple[int, float]:
@@ -143,12 +165,12 @@ def _place(axis: Sequence[float], x: float) -> tuple[int, float]:
     return i, (x - low) / (axis[i + 1] - low)
 
 
-def _plane(rows: Sequence[Sequence[float]], k: int, u: float, m: int, v: float) -> float:
-    row, above = rows[k], rows[k + 1]
-    low = row[m]
-    time_s = low + v * (row[m + 1] - low)
-    low = above[m]
-    return time_s + u * (low + v * (above[m + 1] - low) - time_s)
+def _between(row: Sequence[float], above: Sequence[float], f: float, k: int, u: float) -> float:
+    """Return what lies a share f between two rows, and a share u after their k-th column."""
+    low = row[k]
+    low += u * (row[k + 1] - low)
+    high = above[k]
+    return low + f * (high + u * (above[k + 1] - high) - low)
 
 
 def _rows(times: Sequence[float], width: int) -> list[Sequence[float]]:

@@ -70,6 +70,11 @@ class AttentionTable:
         mixed batch takes the sum of its parts.
     mixed_s : tuple of float
         Seconds in this order of axes, row-major.
+    prompts, prompt_chunks : tuple of float
+        Grid of several equal prompts without a prefix: how many, and tokens of each; empty where
+        that was not measured.
+    prompts_s : tuple of float
+        Seconds by prompts and chunks, row-major.
 
     Raises
     ------
@@ -93,6 +98,9 @@ class AttentionTable:
     mixed_sequences: tuple[float, ...] = ()
     mixed_contexts: tuple[float, ...] = ()
     mixed_s: tuple[float, ...] = ()
+    prompts: tuple[float, ...] = ()
+    prompt_chunks: tuple[float, ...] = ()
+    prompts_s: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for axes, times in (
@@ -102,6 +110,7 @@ class AttentionTable:
                 ("mixed_chunks", "mixed_prefixes", "mixed_sequences", "mixed_contexts"),
                 self.mixed_s,
             ),
+            (("prompts", "prompt_chunks"), self.prompts_s),
         ):
             cells = 1
             for axis in axes:
@@ -328,6 +337,7 @@ _GRIDS = {
         ("mixed_chunks", "mixed_prefixes", "mixed_sequences", "mixed_contexts"),
         "mixed_s",
     ),
+    "prompts": (("prompts", "prompt_chunks"), "prompts_s"),
 }
 
 

@@ -8,32 +8,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infsim.calibrate.fit.points import medians
+from infsim.calibrate.fit.thin import points_kept
 from infsim.calibrate.table import KernelTable
+from infsim.cost.attention import FULL
 from infsim.cost.calibration import AttentionTable
 from infsim.errors import InputError
+from infsim.model.catalog import MODELS, load
 
 Grid = NDArray[np.float64]
 Axis = tuple[float, ...]
 Shape = tuple[int, int, int]
 
-FULL_TOKENS = 8192
-"""Query tokens times heads below which a chunk leaves processors idle, so that each KV entry of a
-prefix costs as much: 256 tokens of 32 heads on the RTX 4090, the device where it was measured."""
+MOST_POINTS = 20
+"""Of an axis of a grid."""
 
 
 def fit_attentions(table: KernelTable) -> list[AttentionTable]:
     """Return tables of each number type of the KV cache, head size and heads per KV head.
 
     Of equal ones the shape with most points is taken. Rows of sliding windows are left out, and
-    shapes without prompts or without decodes.
+    shapes without prompts or without decodes, or that no model of the catalogue has.
     """
     best: dict[tuple[str, int, float], tuple[int, AttentionTable]] = {}
+    used = _used_shapes()
     for (form, library, shape), rows in attention_rows(table).items():
         heads, kv_heads, head_dim = shape
         kind = form, head_dim, heads / kv_heads
-        if kind not in best or best[kind][0] < len(rows):
+        if kind[1:] in used and (kind not in best or best[kind][0] < len(rows)):
             best[kind] = len(rows), attention_table(rows, form, library, shape)
     return [fitted for _, fitted in best.values()]
+
+
+def _used_shapes() -> set[tuple[int, float]]:
+    """Head size and heads per KV head of the models of the catalogue."""
+    operators = (load(name).graph.operators[0] for name in MODELS.names())
+    return {(op.head_dim, op.heads / op.kv_heads) for op in operators if op.kv_heads}
 
 
 def attention_rows(table: KernelTable) -> dict[tuple[str, str, Shape], KernelTable]:
@@ -62,13 +71,22 @@ def _best_library(rows: KernelTable) -> tuple[str, KernelTable]:
 
 
 def _both_phases(rows: KernelTable) -> bool:
-    return bool((rows["decodes"] == 0).any() and (rows["prefills"] == 0).any())
+    """Whether there are prompts alone and decodes alone, each of several sizes."""
+    prompts = rows.take((rows["decodes"] == 0) & (rows["prefills"] == 1))
+    decodes = rows.take(rows["prefills"] == 0)
+    sizes = (prompts["chunk"], decodes["decodes"], decodes["context"])
+    return all(len(np.unique(axis)) > 1 for axis in sizes)
 
 
 def attention_table(rows: KernelTable, form: str, library: str, shape: Shape) -> AttentionTable:
     """Return the grids of the rows of one shape (heads, KV heads, head size)."""
     prefill_axes, prefill = _prefill(rows.take(rows["decodes"] == 0), shape[0])
     decode_axes, decode = grid(rows.take(rows["prefills"] == 0), ("decodes", "context"))
+    prompts_axes: Sequence[Axis] = ((), ())
+    prompts = np.empty(0)
+    several = rows.take((rows["prefills"] > 0) & (rows["prefix"] == 0) & (rows["decodes"] == 0))
+    if (several["prefills"] > 1).any():
+        prompts_axes, prompts = grid(several, ("prefills", "chunk"))
     mixed_rows = rows.take((rows["prefills"] == 1) & (rows["decodes"] > 0))
     mixed_axes: Sequence[Axis] = ((), (), (), ())
     mixed = np.empty(0)
@@ -79,24 +97,33 @@ def attention_table(rows: KernelTable, form: str, library: str, shape: Shape) ->
         *prefill_axes, _flat(prefill),
         *decode_axes, _flat(decode),
         *mixed_axes, _flat(mixed),
+        *prompts_axes, _flat(prompts),
     )  # type: ignore[call-arg]  # fmt: skip
 
 
-def grid(rows: KernelTable, axes: Sequence[str]) -> tuple[list[Axis], Grid]:
+def grid(rows: KernelTable, axes: Sequence[str], *, filled: bool = True) -> tuple[list[Axis], Grid]:
     """Return the axes and the times of a grid, cells that were not measured filled in.
 
     A missing cell continues the line through the last two before it along the first axis that has
-    them; before the first one, that one holds.
+    them; before the first one, that one holds. Without ``filled`` it stays NaN. Of long axes the
+    points are kept between which lines err most.
     """
     points = medians(rows, axes)
     values = [sorted({float(key[i]) for key in points}) for i in range(len(axes))]
     cells = np.full([len(axis) for axis in values], np.nan)
     for key, time in points.items():
         cells[tuple(values[i].index(float(x)) for i, x in enumerate(key))] = time
+    measured = cells
     for i in (*reversed(range(len(axes))), *range(len(axes))):
         cells = np.apply_along_axis(_continued, i, cells, np.array(values[i]))
     if np.isnan(cells).any():
         raise InputError(f"too few points for a grid of {' x '.join(axes)}")
+    for i, axis in enumerate(values):
+        across = np.moveaxis(cells, i, -1).reshape(-1, len(axis))
+        kept = points_kept(np.array(axis), across, MOST_POINTS)
+        values[i] = [axis[j] for j in kept]
+        cells, measured = np.take(cells, kept, axis=i), np.take(measured, kept, axis=i)
+    cells = cells if filled else measured
     return [tuple(axis) for axis in values], cells
 
 
@@ -121,7 +148,7 @@ def _prefill(rows: KernelTable, heads: int) -> tuple[list[Axis], Grid]:
     pairs = x * (x + 1) / 2
     pair_s = (own[-1] - own[-2]) / (pairs[-1] - pairs[-2])
     longest = chunks[-1]
-    entry_s = pair_s * np.maximum(x, FULL_TOKENS / heads)
+    entry_s = pair_s * np.maximum(x, FULL / heads)
     return [chunks, (0.0, longest)], np.stack([own, own + longest * entry_s], axis=1)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from infsim.calibrate.fit.attention import fit_attentions
+from infsim.calibrate.fit.cold import cold
 from infsim.calibrate.fit.elements import fit_collectives, fit_elements
 from infsim.calibrate.fit.errors import (
     attention_errors,
@@ -41,7 +42,7 @@ def fit_device(tables: Sequence[KernelTable], device: str | None = None) -> Cali
     if device is None and len(named) != 1:
         raise InputError(f"kernel tables of different hardware: {', '.join(sorted(named))}")
     name = device or named.pop()
-    rows = concatenate(tables)
+    rows, cached = cold(concatenate(tables))
     errors: list[dict[str, Any]] = []
     linears = []
     for whole in fit_linears(rows):
@@ -56,6 +57,9 @@ def fit_device(tables: Sequence[KernelTable], device: str | None = None) -> Cali
     errors += attention_errors(rows, attentions)
     elements = fit_elements(rows)
     errors += element_errors(elements)
+    notes = dict.fromkeys(note for table in tables for note in table.meta.notes)
+    if cached:
+        notes[f"{cached} rows of {len(rows)} were served by a cache: priced as from memory"] = None
     return Calibration(
         device=name,
         source="; ".join(dict.fromkeys(table.meta.source for table in tables)),
@@ -65,5 +69,5 @@ def fit_device(tables: Sequence[KernelTable], device: str | None = None) -> Cali
         elements=tuple(elements),
         collectives=tuple(fit_collectives(rows)),
         errors=tuple(errors),
-        notes=tuple(dict.fromkeys(note for table in tables for note in table.meta.notes)),
+        notes=tuple(notes),
     )

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infsim.calibrate.fit.points import curves
+from infsim.calibrate.fit.thin import thinned_curve
 from infsim.calibrate.table import KernelTable
 from infsim.cost.calibration import CollectiveTable, ElementTable
 from infsim.cost.curves import Curve
@@ -24,13 +25,13 @@ def fit_elements(table: KernelTable) -> list[ElementTable]:
         rows = table.select(kernel=kernel)
         rows = rows.take((rows["n"] > 0) & ~_among(rows, _OTHER_NORMS))
         found += [
-            ElementTable(kernel, width, curve)
+            ElementTable(kernel, width, thinned_curve(curve))
             for (width,), curve in curves(rows, ("n",), "tokens").items()
         ]
     heads = table.select(kernel="head")
     heads = heads.take((heads["n"] > 0) & (heads["k"] > 0))
     found += [
-        ElementTable("head", n * k, curve)
+        ElementTable("head", n * k, thinned_curve(curve))
         for (n, k), curve in curves(heads, ("n", "k"), "tokens").items()
     ]
     return found
@@ -45,7 +46,9 @@ def fit_collectives(table: KernelTable) -> list[CollectiveTable]:
         count = devices
         if count not in best or curve.at(2**20) < best[count].at(2**20):
             best[count] = curve
-    return [CollectiveTable(devices, curve) for devices, curve in sorted(best.items())]
+    return [
+        CollectiveTable(devices, thinned_curve(curve)) for devices, curve in sorted(best.items())
+    ]
 
 
 def _among(rows: KernelTable, names: tuple[str, ...]) -> NDArray[np.bool_]:

@@ -138,7 +138,7 @@ def attention_errors(rows: KernelTable, fitted: Sequence[AttentionTable]) -> lis
         one = known[table.format, table.library, shape]
         for what, (part, axes) in _parts(one).items():
             if len(part):
-                errors = _inner(*grid(part, axes)).tolist()
+                errors = _inner(*grid(part, axes, filled=False)).tolist()
                 found.setdefault((what, table.format, "points of the grid"), []).extend(errors)
     for (form, _, shape), one in known.items():
         if any((t.format, (t.heads, t.kv_heads, t.head_dim)) == (form, shape) for t in fitted):
@@ -156,6 +156,10 @@ def _parts(rows: KernelTable) -> dict[str, tuple[KernelTable, tuple[str, ...]]]:
         "mixed": (
             rows.take((prompts == 1) & (decodes > 0)),
             ("chunk", "prefix", "decodes", "context"),
+        ),
+        "several prompts": (
+            rows.take((prompts > 1) & (rows["prefix"] == 0)),
+            ("prefills", "chunk"),
         ),
     }
 
@@ -206,4 +210,5 @@ def _inner(values: Sequence[Axis], cells: Grid) -> NDArray[np.float64]:
         share = (x[1:-1] - x[:-2]) / (x[2:] - x[:-2])
         line = t[..., :-2] + share * (t[..., 2:] - t[..., :-2])
         found.append((line / t[..., 1:-1] - 1).ravel())
-    return np.concatenate(found) if found else np.zeros(0)
+    errors = np.concatenate(found) if found else np.zeros(0)
+    return errors[~np.isnan(errors)]

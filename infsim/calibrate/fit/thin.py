@@ -12,19 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infsim.cost.calibration import LinearTable
+from infsim.cost.curves import Curve
 from infsim.cost.linear import NEIGHBOURS, Peak
 
 Array = NDArray[np.float64]
 
-MOST_SHAPES = 120
-MOST_TOKENS = 44
+MOST_SHAPES = 100
+MOST_TIMES = 4000
+MOST_POINTS = 160
 LEAST_SIZE = 256
 
 
 def thinned(
-    table: LinearTable, peak: Peak, shapes: int = MOST_SHAPES, tokens: int = MOST_TOKENS
+    table: LinearTable, peak: Peak, shapes: int = MOST_SHAPES, times: int = MOST_TIMES
 ) -> LinearTable:
-    """Return a table of at most so many shapes and tokens; the extremes are kept.
+    """Return a table of at most so many shapes, and times; the extremes are kept.
 
     Matrices of fewer than 256 features a side, which no layer has, go first where there are too
     many.
@@ -35,12 +37,19 @@ def thinned(
     known = list(table.shapes)
     excess = excess_of(table, peak)
     kept = _shapes_kept(np.log(np.array(known, dtype=float)), excess, shapes)
-    chosen = _tokens_kept(np.array(table.tokens), np.array(list(table.shapes.values())), tokens)
+    rows = np.array(list(table.shapes.values()))
+    chosen = points_kept(np.array(table.tokens), rows, times // len(kept))
     return replace(
         table,
         tokens=tuple(table.tokens[j] for j in chosen),
         shapes={known[i]: tuple(table.shapes[known[i]][j] for j in chosen) for i in kept},
     )
+
+
+def thinned_curve(curve: Curve, points: int = MOST_POINTS) -> Curve:
+    """Return a curve of at most so many of its points, the first and the last among them."""
+    kept = points_kept(np.array(curve.x), np.array([curve.time_s]), points)
+    return Curve(tuple(curve.x[i] for i in kept), tuple(curve.time_s[i] for i in kept))
 
 
 def excess_of(table: LinearTable, peak: Peak) -> Array:
@@ -59,7 +68,8 @@ def excess_of(table: LinearTable, peak: Peak) -> Array:
 def _shapes_kept(places: Array, excess: Array, most: int) -> list[int]:
     """Leave out, round by round, the tenth that its neighbours predict best."""
     kept = np.arange(len(places))
-    edge = np.isin(places, [places.min(axis=0), places.max(axis=0)]).all(axis=1)
+    corners = [places.min(axis=0), places.max(axis=0)]
+    edge = np.array([any((place == corner).all() for corner in corners) for place in places])
     while len(kept) > most:
         error = _predicted(places[kept], excess[kept])
         error[edge[kept]] = np.inf
@@ -80,12 +90,12 @@ def _predicted(places: Array, excess: Array) -> Array:
     return found
 
 
-def _tokens_kept(tokens: Array, times: Array, most: int) -> list[int]:
-    """Leave out, one by one, the number of tokens at which lines between the others err least."""
-    kept = list(range(len(tokens)))
+def points_kept(points: Array, times: Array, most: int) -> list[int]:
+    """Return at most so many indices: points whose lines between the others err least go first."""
+    kept = list(range(len(points)))
     while len(kept) > most:
         inner = np.array(kept)
-        x, t = tokens[inner], times[:, inner]
+        x, t = points[inner], times[:, inner]
         share = (x[1:-1] - x[:-2]) / (x[2:] - x[:-2])
         line = t[:, :-2] + share * (t[:, 2:] - t[:, :-2])
         error = np.quantile(np.abs(line / t[:, 1:-1] - 1), 0.9, axis=0)
