@@ -11,6 +11,7 @@ from infsim.paths import data_folder
 # Where a bare name in a scenario may come from.
 _FOLDERS = (
     "traces",
+    "traces/churn",
     "traces/energy/carbon",
     "traces/energy/price",
     "calibration",

@@ -22,7 +22,7 @@ def fit_profile(
     source: Mapping[str, Any] | None = None,
     *,
     steady: bool = False,
-    seeds: int = 10,
+    seeds: int = 20,
 ) -> ChurnProfile:
     """Fit a profile: sites that fail together if the trace has zones, else unlike nodes.
 

@@ -1,6 +1,6 @@
 """Readers of public availability traces; what is damaged is refused with its place.
 
-``avt``: the Failure Trace Archive's availability format, a node per line, ``id n s1 e1 s2 e2 …``
+``avt``: uptimes of peers, a node per line, ``id n s1 e1 s2 e2 …``
 with ``n`` uptimes in seconds. ``spot``: JSON of the SkyPilot spot traces, ``gap_seconds`` and the
 number of nodes that a zone had (availability), or kept (preemption), at each tick. ``csv``: our
 own outages by name, see `infsim.cluster.outages`.

@@ -29,6 +29,7 @@ Floats = NDArray[np.float64]
 
 SHAPES = (0.4, 0.5, 0.6, 0.7, 0.85, 1.0)
 MOST_TICKS = 50_000
+DAY_S = 86400.0
 DAYS = 4  # a trace shorter than this tells nothing of a rhythm
 ROUNDS, MADE = 4, 20
 CLOSEST = 0.995  # a zone of its own is up at most so much
@@ -107,7 +108,7 @@ def fit_sites(trace: ChurnTrace, *, steady: bool = False, seed: int = 0) -> Site
 
 def _with_rhythm(model: SiteModel, trace: ChurnTrace, seed: int) -> SiteModel:
     """Return the model with the rhythm of a day, if the trace has some days."""
-    if trace.duration_s < DAYS * 86400:
+    if trace.duration_s < DAYS * DAY_S:
         return model
     real = Flows.of(trace, 3600.0).folded(24)
     rhythm = real.rhythm(3600.0, trace.name)
@@ -171,12 +172,21 @@ def _common(pairs: list[tuple[Floats, Floats]], step_s: float) -> OnOff | None:
     """Return the process that pairs of zones have in common; None without positive correlation."""
     if not pairs:
         return None
-    together = sum(float((a * b).mean()) for a, b in pairs)
+    together = sum(float((a * b).mean()) - _daily(a, b, step_s) for a, b in pairs)
     apart = sum(float(a.mean() * b.mean()) for a, b in pairs)
     share = apart / together if together else 1.0
     if share >= 0.9999:
         return None
     return OnOff(share, share * (1 - share) / (_decay_ticks(pairs) * step_s))
+
+
+def _daily(first: Floats, second: Floats, step_s: float) -> float:
+    """Return the covariance that comes from the rhythm of the day; the rhythm makes it again."""
+    if len(first) * step_s < DAYS * DAY_S:
+        return 0.0
+    hours = (np.arange(len(first)) * step_s % DAY_S // 3600).astype(int)
+    means = [np.bincount(hours, values) / np.bincount(hours) for values in (first, second)]
+    return float(np.cov(*means, bias=True)[0, 1])
 
 
 def _decay_ticks(pairs: list[tuple[Floats, Floats]]) -> float:
