@@ -40,7 +40,7 @@ def time_zone(name: str) -> tzinfo:
         known = available_timezones()
         hint = None if known else "there is no database of time zones: pip install tzdata"
         raise InputError(
-            f"unknown time zone {name!r}{did_you_mean(name, known)}", hint=hint
+            f"unknown time zone {name!r}{did_you_mean(name, known)}", hint=hint, key="zone"
         ) from None
 
 

@@ -213,7 +213,10 @@ def _the_one(names: Sequence[str], words: Sequence[str], role: str, where: Where
 def _unit(column: str, dimension: str, about: SeriesFormat, where: Where) -> str:
     """Return the unit of the values: as it was said, or from the header."""
     if about.unit is not None:
-        parse(f"1 {about.unit}", dimension)
+        known = DIMENSIONS[dimension].units
+        if about.unit not in known:
+            near = did_you_mean(about.unit, known)
+            raise InputError(f"{about.unit!r} is not a unit of {dimension}{near}", key="unit")
         return about.unit
     for symbol, name in _SYMBOLS.items():
         column = column.replace(symbol, name)
@@ -251,7 +254,8 @@ def _refuse_holes(moments: Sequence[datetime], lines: Sequence[int], path: Path)
     for step, line in zip(steps_s, lines[1:], strict=True):
         if step > _HOLE * usual:
             raise InputError(
-                f"no values for {timedelta(seconds=step)} before this row, where they usually come every {timedelta(seconds=usual)}",
+                f"no values for {timedelta(seconds=step)} before this row, where they usually come"
+                f" every {timedelta(seconds=usual)}",
                 where=Where(str(path), line),
             )
 

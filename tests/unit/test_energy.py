@@ -1,22 +1,17 @@
-"""Energy and carbon: integrals against brute force, files against damage."""
+"""Energy, carbon and cost: integrals against brute force."""
 
 from __future__ import annotations
-
-import gzip
-from datetime import datetime
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infsim.cluster.carbon import CarbonIntensity
-from infsim.cluster.series_file import read_carbon
 from infsim.cluster.device import Device
 from infsim.cluster.node import Node, Site
+from infsim.cluster.price import ElectricityPrice
 from infsim.cost.energy import PowerDraw
 from infsim.errors import InputError
-from tests.shared_data import shared
 
 
 @st.composite
@@ -65,6 +60,7 @@ def test_a_periodic_series_comes_round() -> None:
         ([], [], None, "0 times for 0 values"),
         ([0.0], [1.0, 2.0], None, "1 times for 2 values"),
         ([0.0], [-1.0], None, r"must not be negative, got -1\.0 g/kWh"),
+        ([0.0], [float("inf")], None, "inf is not finite"),
         ([0.0, 0.0], [1.0, 1.0], None, "times must increase"),
         ([0.0, 10.0], [1.0, 1.0], 10.0, "longer than its period"),
     ],
@@ -87,61 +83,17 @@ def test_power_of_a_node_is_that_of_its_devices_and_its_site() -> None:
     assert draw.per_kwh(up, busy) == pytest.approx(0.150 * 100 + 0.900 * 400)
 
 
-# --- files ----------------------------------------------------------------------------------
-
-GOOD = "timestamp,carbon_intensity\n2023-01-01 00:00:00,50\n2023-01-01 01:00:00,60.5\n"
-
-
-def test_a_file_starts_at_its_first_row_or_where_it_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "fr.csv"
-    path.write_text(GOOD)
-    carbon = read_carbon(path)
-    assert [carbon.at(t) for t in (0, 3599, 3600, 1e6)] == [50, 50, 60.5, 60.5]
-    later = read_carbon(path, start=datetime(2023, 1, 1, 0, 30))
-    assert [later.at(t) for t in (0, 1799, 1800)] == [50, 50, 60.5]
-    with pytest.raises(InputError, match="2024-01-01 00:00:00 is outside of the series"):
-        read_carbon(path, start=datetime(2024, 1, 1))
+def test_a_price_may_be_negative() -> None:
+    price = ElectricityPrice([0.0, 3600.0], [0.2, -0.3], period_s=7200.0, currency="EUR")
+    assert price.integral(0, 7200) == pytest.approx(-360.0)
+    assert price.currency == "EUR"
 
 
-def test_gzip_and_time_zones_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "fr.csv.gz"
-    zoned = GOOD.replace(":00:00,", ":00:00+01:00,")
-    path.write_bytes(gzip.compress(zoned.encode()))
-    assert read_carbon(path).at(3600) == 60.5
-    assert read_carbon(path, start=datetime(2023, 1, 1, 1)).at(0) == 60.5
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "no rows"),
-        ("timestamp,carbon_intensity\n", "no rows"),
-        (GOOD + "2023-01-01 02:00:00\n", r":4: expected 2 columns .* got 1"),
-        (GOOD + "2023-01-01 02:00:00,x\n", ":4: 'x' is not a number"),
-        (GOOD + "2023-01-01 02:00:00,-3\n", ":4: carbon intensity '-3' g/kWh is not possible"),
-        (GOOD + "2023-01-01 02:00:00,nan\n", ":4: carbon intensity 'nan'"),
-        (GOOD + "1.1.2023,3\n", r":4: '1\.1\.2023' is not a time \(write for example"),
-        (GOOD + "2023-01-01 01:00:00,3\n", ":4: time .* is not after"),
-        (GOOD + "2023-01-01 02:00:00+00:00,3\n", ":4: .*either all times have a time zone"),
-    ],
-)
-def test_damaged_files_are_refused_with_their_line(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "carbon.csv"
-    path.write_text(text)
-    with pytest.raises(InputError, match=message):
-        read_carbon(path)
-
-
-def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "carbon.csv.gz"
-    for data in (None, b"not gzip", gzip.compress(GOOD.encode())[:-9], gzip.compress(b"\xff\xfe")):
-        if data is not None:
-            path.write_bytes(data)
-        with pytest.raises(InputError, match="cannot read carbon intensity"):
-            read_carbon(path)
-
-
-def test_real_series() -> None:
-    carbon = read_carbon(shared("energy/carbon/FR_2021-2024.csv.gz"))
-    year = carbon.integral(0, 365 * 86400) / (365 * 86400)
-    assert 40 < year < 90  # France, 2021
+def test_a_short_span_late_in_a_long_series_is_exact() -> None:
+    """Four years of hours have sums of 1e10 g s/kWh; of 20 ms, all digits are wanted."""
+    hours = 35_064
+    carbon = CarbonIntensity(
+        [3600.0 * i for i in range(hours)], [400.0 + i % 7 for i in range(hours)]
+    )
+    start = 3600.0 * (hours - 2) + 1.0
+    assert carbon.integral(start, start + 0.02) == carbon.at(start) * ((start + 0.02) - start)
