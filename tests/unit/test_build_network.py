@@ -135,7 +135,7 @@ def test_more_endpoints_than_rows_are_refused(bare: str) -> None:
 
 
 def test_distances_without_scatter_lie_on_the_line() -> None:
-    regions = {"paris": {}, "far": {"place": {"latitude": 35.68, "longitude": 139.69}}}
+    regions: dict[str, Any] = {"paris": {}, "far": {"place": {"latitude": 35.68, "longitude": 139.69}}}
     network = built(scenario({"distance": {"scatter": False}}, regions)).network
     km = distances_km([city("paris"), city("tokyo")])[0, 1]
     expected = (MEAN_LINE.base_s + MEAN_LINE.per_km_s * km) / 2

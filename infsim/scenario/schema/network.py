@@ -51,8 +51,8 @@ class Variation(Part):
     """How long a delay holds."""
     correlation: PositiveTime = 1800.0
     """Time after which the correlation with the delay of now has fallen to 1/e."""
-    daily_swing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Relative amplitude of a daily rise and fall of all delays."""
+    daily_swing: Fraction = 0.0
+    """Relative amplitude of a daily rise and fall of all delays, below 1."""
     peak: Time = 0.0
     """Time of the day, from the beginning of the run, at which they are highest."""
 
