@@ -150,6 +150,26 @@ def test_burstgpt_leaves_out_what_failed(tmp_path: Path) -> None:
     assert len(read_all(single.blocks(Streams(0)))) == 2
 
 
+BURSTGPT_WITH_SESSIONS = """Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens
+19440110.0,1722ac82-0a46,43,GPT-4,906,446
+19440161.0,,2,ChatGPT,36,29
+19440192.0,1722ac82-0a46,5,ChatGPT,17,3
+"""
+
+
+def test_burstgpt_of_the_second_release_has_sessions_and_begins_late(tmp_path: Path) -> None:
+    """Blank for requests of the API; day 225 becomes day 0, the time of day stays."""
+    requests = read(write(tmp_path, BURSTGPT_WITH_SESSIONS))
+    assert requests.arrival_s.tolist() == [110, 161, 192]
+    assert requests.input_tokens.tolist() == [906, 36, 17]
+    assert requests.session_id[1] == -1
+    assert requests.session_id[0] == requests.session_id[2] >= 0
+
+
+def test_burstgpt_before_time_began_is_refused(tmp_path: Path) -> None:
+    assert "Timestamp is -5.0" in refusal(tmp_path, BURSTGPT.replace("\n5,", "\n-5,"))
+
+
 def test_vllm_results_are_sorted_by_start(tmp_path: Path) -> None:
     requests = read(write(tmp_path, json.dumps(VLLM), "result.json"))
     assert requests.arrival_s.tolist() == [0, 1.5]
@@ -166,6 +186,7 @@ def test_vllm_results_are_sorted_by_start(tmp_path: Path) -> None:
         ({"input_lens": [1, 2.5, 3]}, ["input_lens[1]: 2.5 is not a whole number"]),
         ({"output_lens": [3, -1, 0]}, ["row 2: output_lens is -1"]),
         ({"errors": ["a", "b", "c"]}, ["no requests"]),
+        ({"errors": 5}, ["errors is '5', not a list"]),
     ],
 )
 def test_damaged_vllm_results_are_refused(
@@ -213,6 +234,11 @@ def test_parquet_has_the_columns_of_plain_csv(tmp_path: Path) -> None:
         ({"input_tokens": ["1", "x"]}, ["row 2: input_tokens is 'x', not a whole number"]),
         ({"output_tokens": [5, 0]}, ["row 2: output_tokens is 0, must be at least 1"]),
         ({"output_tokens": None, "output_token": [1, 1]}, ["mean 'output_token'"]),
+        (
+            {"session_id": pa.array([1, 2**64 - 1], pa.uint64())},
+            ["row 2: session_id is 18446744073709551615, above 2**63"],
+        ),
+        ({"arrival_s": [1.7e12, 1.8e12]}, ["row 1: arrival_s is 1700000000000.0", "the unit"]),
     ],
 )
 def test_damaged_parquet_is_refused(
@@ -225,6 +251,27 @@ def test_damaged_parquet_is_refused(
         read(path)
     for part in parts:
         assert part in str(error.value)
+
+
+def test_parquet_of_coded_text(tmp_path: Path) -> None:
+    """What pandas makes of categories."""
+    path = write_parquet(
+        tmp_path,
+        arrival_s=[0, 1, 2],
+        input_tokens=[1, 2, 3],
+        output_tokens=[4, 5, 6],
+        client=pa.array(["b", "a", "b"]).dictionary_encode(),
+    )
+    assert read(path, clients=["a", "b"]).client.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("content", [b"\x00\xff\x10\x9c", b"a,b\n1,2\n", b""])
+def test_what_is_only_named_parquet(tmp_path: Path, content: bytes) -> None:
+    path = write(tmp_path, content, "trace.parquet")
+    with pytest.raises(InputError, match=r"trace\.parquet: not a Parquet file: it begins with b"):
+        read(path)
+    with pytest.raises(InputError, match=r"not a Parquet file"):
+        read(write(tmp_path, content, "other"), format="parquet")
 
 
 def test_a_cut_parquet_file(tmp_path: Path) -> None:
@@ -264,6 +311,9 @@ HEADER = "arrival_s,input_tokens,output_tokens\n"
         (AZURE.replace("18:15:46.6805900", "18:65:46"), [":2:", "TIMESTAMP is '2023-11-16 18:65"]),
         (AZURE.replace("2023-11-16 18:15:46", "2024-11-16 18:15:46"), [":3:", "not sorted"]),
         (AZURE.replace("ContextTokens", "ContextToken"), [":1:", "mean 'ContextToken'"]),
+        (AZURE.replace("2023-11-16 18:15:46", "9999-11-16 18:15:46"), [":2:", "is '9999-11"]),
+        (HEADER + "1700000000000,5,5\n", [":2:", "at most 1e+10", "is the unit right?"]),
+        (HEADER + "0,5,9007199254740993\n", [":2:", "output_tokens is 9007", "at most 1e+09"]),
     ],
 )
 def test_damaged_tables_are_refused(tmp_path: Path, text: str, parts: list[str]) -> None:
@@ -277,6 +327,8 @@ def test_damaged_tables_are_refused(tmp_path: Path, text: str, parts: list[str])
     [
         ('{"timestamp": 1, "input_length": 5, "output_length"', [":3:", "not JSON", "ends in"]),
         ("[1, 2]\n", [":3:", "not a JSON object"]),
+        ('{"timestamp": 9000, "input_length": 5, "input_length": 6}\n',
+         [":3:", "'input_length' is there twice"]),
         ('{"timestamp": 9000, "input_len": 5}\n', [":3:", "'input_length'", "mean 'input_len'"]),
         (json.dumps({"timestamp": 1.5, "input_length": 5, "output_length": 1, "hash_ids": []}),
          [":3:", "timestamp is 1.5"]),

@@ -24,6 +24,9 @@ LEAST = {
 }
 """Smallest value of each column."""
 
+MOST = {"arrival_s": 1e10, "input_tokens": 10**9, "output_tokens": 10**9}
+"""Largest value of a column: beyond it, a unit is wrong (milliseconds since 1970, say)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -86,11 +89,16 @@ def _check_values(rows: Rows) -> None:
         values = rows.columns.get(name)
         if values is None:
             continue
-        bad = np.flatnonzero(~((values >= least) & (values < np.inf)))
+        most = MOST.get(name, np.inf)
+        bad = np.flatnonzero(~((values >= least) & (values <= most)))
         if len(bad):
+            value = values[bad[0]]
+            too_large = value > most
             raise InputError(
-                f"{rows.names[name]} is {values[bad[0]]}, must be at least {least}",
+                f"{rows.names[name]} is {value}, must be at "
+                + (f"most {most:g}" if too_large else f"least {least}"),
                 where=rows.where(bad[0]),
+                hint="is the unit right?" if too_large and name == "arrival_s" else None,
             )
 
 

@@ -16,7 +16,10 @@ Parse = Callable[[Sequence[str]], NDArray[Any]]
 """Makes numbers of texts; raises ValueError or OverflowError if one of them is none."""
 
 _NOT_OF_NUMBERS = str.maketrans("", "", "0123456789.eE+-")
-_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|\+00:00)?", re.ASCII)
+# years that nanoseconds since 1970 can count in 64 bits: numpy wraps around without a word
+_TIMESTAMP = re.compile(
+    r"(?:19[789]|2[01]\d)\d-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|\+00:00)?", re.ASCII
+)
 
 
 def whole(texts: Sequence[str]) -> NDArray[np.int64]:
@@ -51,6 +54,13 @@ def identity(texts: Sequence[str]) -> NDArray[np.int64]:
         return whole(texts)
     except (ValueError, OverflowError):
         return np.array([_identity(text) for text in texts], dtype=np.int64)
+
+
+def optional_identity(texts: Sequence[str]) -> NDArray[np.int64]:
+    """Identifiers as `identity` has them, -1 for an empty text."""
+    found = identity(texts)
+    found[[not text for text in texts]] = -1
+    return found
 
 
 def _identity(text: str) -> int:

@@ -10,11 +10,20 @@ import numpy as np
 
 from infsim.errors import InputError, did_you_mean
 from infsim.workload.readers.checks import Rows
-from infsim.workload.readers.columns import identity, number, one_of, timestamp, whole
+from infsim.workload.readers.columns import (
+    identity,
+    number,
+    one_of,
+    optional_identity,
+    timestamp,
+    whole,
+)
 from infsim.workload.readers.table import Column, read_table
 
 AZURE_HEADER = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 BURSTGPT_HEADER = ("Timestamp", "Request tokens", "Response tokens")
+
+_DAY_S = 86400
 
 
 def read_azure(path: Path, block: int) -> Iterator[Rows]:
@@ -34,15 +43,25 @@ def read_azure(path: Path, block: int) -> Iterator[Rows]:
 def read_burstgpt(path: Path, block: int) -> Iterator[Rows]:
     """BurstGPT traces: times in seconds; failed requests (no response tokens) are left out.
 
-    Source: https://github.com/HPMLL/BurstGPT, Wang et al., arXiv:2401.17644.
+    Times are counted from the midnight before the first request, so that the time of day stays:
+    those of the third file begin after 225 days. The third file also has sessions, for requests
+    that are not of the API.
+
+    Source: https://github.com/HPMLL/BurstGPT (CC-BY-4.0), Wang et al., arXiv:2401.17644.
     """
     time, request, response = BURSTGPT_HEADER
+    start_s: float | None = None
     columns = (
         Column("arrival_s", time, number, "a number"),
         Column("input_tokens", request, whole),
         Column("output_tokens", response, whole),
+        Column("session_id", "Session ID", optional_identity, required=False),
     )
     for rows in read_table(path, columns, block):
+        if start_s is None:
+            # what is negative stays so, and is refused
+            start_s = max(0.0, float(rows.columns["arrival_s"][0]) // _DAY_S * _DAY_S)
+        rows.columns["arrival_s"] -= start_s
         answered = np.flatnonzero(rows.columns["output_tokens"] != 0)
         if len(answered):
             yield replace(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from infsim.errors import InputError, Where, did_you_mean
 from infsim.workload.readers.checks import Rows
-from infsim.workload.readers.text import hint_if_cut, open_text
+from infsim.workload.readers.text import hint_if_cut, open_text, parse_json
 
 BLOCK_TOKENS = 512
 FIELDS = {
@@ -49,12 +48,7 @@ def read_mooncake(path: Path, block: int, *, partial_blocks: bool = False) -> It
 
 def _object(text: str, where: Where) -> dict[str, Any]:
     """Parse one line and check the types of what is used."""
-    try:
-        item = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"not JSON: {error}", where=where) from None
-    if not isinstance(item, dict):
-        raise InputError(f"not a JSON object: {text.strip()[:80]}", where=where)
+    item = parse_json(text, where)
     for name in (*FIELDS.values(), HASHES):
         if name not in item:
             raise InputError(f"no field {name!r}{did_you_mean(name, item)}", where=where)

@@ -14,6 +14,7 @@ from infsim.workload.readers.checks import Rows
 from infsim.workload.readers.columns import number, parsed
 from infsim.workload.readers.formats import plain_columns
 from infsim.workload.readers.table import Column, find_columns
+from infsim.workload.readers.text import first_bytes
 
 MAGIC = b"PAR1"
 
@@ -36,11 +37,16 @@ def read_parquet(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    where = Where(str(path))
+    begins = first_bytes(path, len(MAGIC))
+    if begins != MAGIC:
+        raise InputError(
+            f"not a Parquet file: it begins with {begins!r}, not with {MAGIC!r}", where=where
+        )
     try:
         with pq.ParquetFile(path) as file:
-            wanted = find_columns(
-                file.schema_arrow.names, plain_columns(columns, clients), Where(str(path))
-            )
+            names = file.schema_arrow.names
+            wanted = find_columns(names, plain_columns(columns, clients), where)
             called = {column.attribute: column.name for _, column in wanted}
             first = 1
             for batch in file.iter_batches(batch_size=block, columns=list(called.values())):
@@ -52,10 +58,8 @@ def read_parquet(
                 lines = range(first, first + len(batch))
                 yield Rows(str(path), lines, rows, called, has_lines=False)
                 first += len(batch)
-    except FileNotFoundError:
-        raise InputError(f"no such file: {path}") from None
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"damaged Parquet file: {error}", where=Where(str(path))) from None
+        raise InputError(f"damaged Parquet file: {error}", where=where) from None
 
 
 def _numbers(values: Any, column: Column, path: Path, first: int) -> NDArray[Any]:
@@ -68,12 +72,17 @@ def _numbers(values: Any, column: Column, path: Path, first: int) -> NDArray[Any
     if values.null_count:
         row = values.is_null().to_pylist().index(True)
         raise InputError(f"{column.name} has no value", where=where(row))
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
     kind = values.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         texts = values.to_pylist()
         return parsed(texts, column.parse, column.expected, column.name, where)
     if pa.types.is_integer(kind) or (pa.types.is_floating(kind) and column.parse is number):
         wanted = np.float64 if column.parse is number else np.int64
-        numbers: NDArray[Any] = values.to_numpy(zero_copy_only=False).astype(wanted)
-        return numbers
+        numbers: NDArray[Any] = values.to_numpy(zero_copy_only=False)
+        if numbers.dtype == np.uint64 and wanted is np.int64 and (numbers >> 63).any():
+            row = int(np.flatnonzero(numbers >> 63)[0])
+            raise InputError(f"{column.name} is {numbers[row]}, above 2**63", where=where(row))
+        return numbers.astype(wanted)
     raise InputError(f"{column.name} is of type {kind}, not {column.expected}", where=where(0))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
+from typing import Any, BinaryIO, TextIO, cast
 
 from infsim.errors import InputError, Where, did_you_mean
 
 _GZIP = b"\x1f\x8b"
+_DAMAGED_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 @contextmanager
@@ -31,10 +33,9 @@ def open_text(path: Path) -> Iterator[TextIO]:
         ):
             yield text
     except UnicodeDecodeError:
-        line, byte = _undecodable(path)
-        raise InputError(f"byte 0x{byte:02x} is not UTF-8", where=Where(str(path), line)) from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"damaged gzip file: {error}", where=Where(str(path))) from None
+        raise _not_utf8(path) from None
+    except _DAMAGED_GZIP as error:
+        raise _damaged(path, error) from None
     except OSError as error:
         raise _unreadable(path, error) from None
 
@@ -67,6 +68,35 @@ def first_line(path: Path) -> str:
             if line.strip():
                 return line.rstrip("\r\n")
     raise InputError("the file is empty", where=Where(str(path)))
+
+
+def parse_json(text: str, where: Where) -> dict[str, Any]:
+    """Return a JSON object; one that has a name twice is refused, as one of the two is wrong.
+
+    Raises
+    ------
+    InputError
+        At `where`, if the text is not such an object.
+    """
+    try:
+        item = _JSON.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"not JSON: {error}", where=where) from None
+    if not isinstance(item, dict):
+        raise InputError(f"not a JSON object: {text.strip()[:80]}", where=where)
+    return item
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} is there twice")
+    return found
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_object)
 
 
 @contextmanager
@@ -104,12 +134,22 @@ def _unreadable(path: Path, error: OSError) -> InputError:
     return InputError(f"no such file: {path}{did_you_mean(path.name, there)}")
 
 
-def _undecodable(path: Path) -> tuple[int, int]:
-    """Line and value of the first byte that is not UTF-8; read again, as only errors need it."""
-    with _open_bytes(path) as raw:
-        for number, line in enumerate(raw, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                return number, line[error.start]
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(f"damaged gzip file: {error}", where=Where(str(path)))
+
+
+def _not_utf8(path: Path) -> InputError:
+    """Name the first byte that is not UTF-8; the file is read again, as only errors need it."""
+    try:
+        with _open_bytes(path) as raw:
+            for number, line in enumerate(raw, start=1):
+                try:
+                    line.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    byte = line[error.start]
+                    return InputError(
+                        f"byte 0x{byte:02x} is not UTF-8", where=Where(str(path), number)
+                    )
+    except _DAMAGED_GZIP as error:  # in the line of that byte
+        return _damaged(path, error)
     raise AssertionError("the file has changed while it was read")

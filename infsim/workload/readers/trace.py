@@ -19,7 +19,8 @@ from infsim.workload.readers.formats import (
     read_csv,
 )
 from infsim.workload.readers.mooncake import read_mooncake
-from infsim.workload.readers.parquet import MAGIC, read_parquet
+from infsim.workload.readers.parquet import MAGIC as PARQUET
+from infsim.workload.readers.parquet import read_parquet
 from infsim.workload.readers.text import first_bytes, first_line
 from infsim.workload.readers.vllm import read_vllm
 from infsim.workload.requests import Requests
@@ -116,7 +117,7 @@ def guess_format(path: Path) -> str:
     InputError
         If the file is absent, empty or not text.
     """
-    if first_bytes(path, len(MAGIC)) == MAGIC:
+    if path.suffix == ".parquet" or first_bytes(path, len(PARQUET)) == PARQUET:
         return "parquet"
     line = first_line(path)
     if line.lstrip().startswith("{"):

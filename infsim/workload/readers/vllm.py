@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from infsim.errors import InputError, Where, did_you_mean
 from infsim.workload.readers.checks import Rows
-from infsim.workload.readers.text import open_text
+from infsim.workload.readers.text import open_text, parse_json
 
 FIELDS = {"arrival_s": "start_times", "input_tokens": "input_lens", "output_tokens": "output_lens"}
 
@@ -28,14 +27,11 @@ def read_vllm(path: Path, block: int) -> Iterator[Rows]:
     """
     where = Where(str(path))
     with open_text(path) as text:
-        try:
-            result = json.load(text)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"not JSON: {error}", where=where) from None
-    if not isinstance(result, dict):
-        raise InputError("not a JSON object", where=where)
+        result = parse_json(text.read(), where)
     lists = {attribute: _numbers(result, name, where) for attribute, name in FIELDS.items()}
     errors = result.get("errors") or [""] * len(lists["arrival_s"])
+    if not isinstance(errors, list):
+        raise InputError(f"errors is {str(errors)[:40]!r}, not a list", where=where)
     if len({len(errors), *map(len, lists.values())}) > 1:
         raise InputError(f"{', '.join(FIELDS.values())} and errors differ in length", where=where)
     answered = [row for row, error in enumerate(errors) if not error]
