@@ -37,9 +37,10 @@ class DurationFit:
 
 
 def fit_durations(durations: Durations) -> tuple[DurationFit, ...]:
-    """Fit each family by maximum likelihood, right-censored durations included; best AIC first.
+    """Fit each family by maximum likelihood; best AIC first.
 
-    Durations that had begun before the observation count as censored by what was seen of them.
+    Of the durations that began in sight, those that went on after the end count as censored on
+    the right. Those that had begun before say nothing that is not biased.
 
     Raises
     ------
@@ -54,8 +55,9 @@ def fit_durations(durations: Durations) -> tuple[DurationFit, ...]:
 
 
 def _exponential(durations: Durations) -> DurationFit:
-    mean = durations.mean_s
-    likelihood = -len(durations.complete_s) * (log(mean) + 1)
+    seen_s, ended = durations.fresh()
+    mean = float(seen_s.sum()) / int(ended.sum())
+    likelihood = -int(ended.sum()) * (log(mean) + 1)
     return _judged("exponential", Exponential(mean), likelihood, 1, durations)
 
 
@@ -63,8 +65,9 @@ def _weibull(durations: Durations) -> DurationFit:
     """Solve the equation of the shape; the scale follows from it."""
     from scipy.optimize import brentq
 
-    scale = float(durations.seen_s.max())
-    x, ended = durations.seen_s / scale, durations.complete_s / scale
+    seen_s, _ = durations.fresh()
+    scale = float(seen_s.max())
+    x, ended = seen_s / scale, durations.complete_s / scale
     logs, mean_log = np.log(x), float(np.log(ended).mean())
 
     def slope(shape: float) -> float:
@@ -83,7 +86,8 @@ def _lognormal(durations: Durations) -> DurationFit:
     """Expectation-maximisation: what is censored is replaced by its conditional moments."""
     from scipy.special import log_ndtr
 
-    logs, cut = np.log(durations.seen_s), durations.censored
+    seen_s, ended_in_sight = durations.fresh()
+    logs, cut = np.log(seen_s), ~ended_in_sight
     mu, sigma = float(logs.mean()), float(logs[~cut].std())
     for _ in range(500):
         z = (logs[cut] - mu) / sigma

@@ -120,10 +120,10 @@ def read_avt(path: Path, duration_s: float | None = None) -> ChurnTrace:
 
 
 def _avt_row(words: Sequence[str], where: Where) -> Any:
-    if len(words) < 2 or not words[1].isascii() or not words[1].isdigit():
-        given = words[1] if len(words) > 1 else ""
+    given = words[1] if len(words) > 1 else ""
+    if not (given.isascii() and given.isdigit() and len(given) < 10):
         raise InputError(f"{given!r} is no number of uptimes", where=where)
-    announced, given_times = int(words[1]), words[2:]
+    announced, given_times = int(given), words[2:]
     if len(given_times) != 2 * announced:
         raise InputError(
             f"{words[0]!r} announces {announced} uptimes, that is {2 * announced} times,"
@@ -183,9 +183,9 @@ def read_spot(path: Path) -> ChurnTrace:
     where = Where(str(path))
     try:
         found = json.loads(_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError also for numbers of 5000 digits
         line = getattr(error, "lineno", None)
-        message = getattr(error, "msg", "nested too deeply")
+        message = getattr(error, "msg", "nested too deeply, or with too long numbers")
         raise InputError(f"no JSON: {message}", where=Where(str(path), line)) from error
     metadata = found.get("metadata") if isinstance(found, dict) else None
     gap_s = metadata.get("gap_seconds") if isinstance(metadata, dict) else None

@@ -185,8 +185,9 @@ def _daily(first: Floats, second: Floats, step_s: float) -> float:
     if len(first) * step_s < DAYS * DAY_S:
         return 0.0
     hours = (np.arange(len(first)) * step_s % DAY_S // 3600).astype(int)
-    means = [np.bincount(hours, values) / np.bincount(hours) for values in (first, second)]
-    return float(np.cov(*means, bias=True)[0, 1])
+    ticks = np.bincount(hours)
+    x, y = (np.bincount(hours, values) / ticks for values in (first, second))
+    return float(((x - x.mean()) * (y - y.mean())).mean())
 
 
 def _decay_ticks(pairs: list[tuple[Floats, Floats]]) -> float:

@@ -19,29 +19,39 @@ QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
 @dataclass(frozen=True)
 class Durations:
-    """Lengths of uptimes or of downtimes; some are longer than was seen.
+    """Lengths of uptimes or of downtimes, some of them cut off by the observation.
 
     Attributes
     ----------
     seen_s : (n,) array
-    censored : (n,) array of bool
-        Whether the time had begun before the observation, or went on after it.
+        What was seen of each.
+    began, ended : (n,) array of bool
+        Whether its beginning, and its end, were seen.
     """
 
     seen_s: Floats
-    censored: NDArray[np.bool_]
+    began: NDArray[np.bool_]
+    ended: NDArray[np.bool_]
+
+    @property
+    def mean_s(self) -> float:
+        """Total time over the number of ends: MTBF of uptimes, MTTR of downtimes."""
+        ends = int(self.ended.sum())
+        return float(self.seen_s.sum()) / ends if ends else inf
 
     @property
     def complete_s(self) -> Floats:
         """Those that were seen from beginning to end."""
-        found: Floats = self.seen_s[~self.censored]
+        found: Floats = self.seen_s[self.began & self.ended]
         return found
 
-    @property
-    def mean_s(self) -> float:
-        """Total time over the number of ends: the mean if durations are exponential."""
-        ends = int((~self.censored).sum())
-        return float(self.seen_s.sum()) / ends if ends else inf
+    def fresh(self) -> tuple[Floats, NDArray[np.bool_]]:
+        """Return those that began in sight, and whether they ended in sight.
+
+        The others were under way when the observation began; such are longer than most (the
+        inspection paradox), and how old they were is unknown.
+        """
+        return self.seen_s[self.began], self.ended[self.began]
 
     def quantile_s(self, share: float) -> float:
         """Return the Kaplan-Meier estimate of a quantile; inf if less than this share ended."""
@@ -51,17 +61,17 @@ class Durations:
 
     def survival(self) -> tuple[Floats, Floats]:
         """Return the times of ends, and the Kaplan-Meier share that lasts longer than each."""
-        times, ends = np.unique(self.complete_s, return_counts=True)
-        at_risk = len(self.seen_s) - np.searchsorted(np.sort(self.seen_s), times)
+        seen_s, ended = self.fresh()
+        times, ends = np.unique(seen_s[ended], return_counts=True)
+        at_risk = len(seen_s) - np.searchsorted(np.sort(seen_s), times)
         return times, np.cumprod(1 - ends / at_risk).astype(np.float64)
 
 
 def durations_of(trace: ChurnTrace, up: bool = True) -> Durations:
     """Return the uptimes, or the downtimes, of all nodes."""
-    parts = [_intervals(node, trace.duration_s, up) for node in trace.nodes]
-    found = np.concatenate(parts)
-    censored = (found[:, 0] <= 0) | (found[:, 1] >= trace.duration_s)
-    return Durations(found[:, 1] - found[:, 0], censored)
+    found = np.concatenate([_intervals(node, trace.duration_s, up) for node in trace.nodes])
+    lengths_s = found[:, 1] - found[:, 0]
+    return Durations(lengths_s, found[:, 0] > 0, found[:, 1] < trace.duration_s)
 
 
 def _intervals(node: NodeTrace, duration_s: float, up: bool) -> Floats:
