@@ -16,7 +16,7 @@ from infsim.errors import InputError
 from infsim.scenario.build import build_experiment
 from infsim.scenario.load import load
 from infsim.study.api import run
-from tests.unit.test_network_graphs import LENGTH_S, SNDLIB
+from tests.graphs import LENGTH_S, SNDLIB
 
 MATRIX = ",paris,tokyo,lyon\nparis,0,230,10\ntokyo,240,0,nan\nlyon,12,250,0\n"
 BARE = "0 10 20 30\n10 0 40 50\n20 40 0 60\n30 50 60 0\n"
@@ -135,7 +135,10 @@ def test_more_endpoints_than_rows_are_refused(bare: str) -> None:
 
 
 def test_distances_without_scatter_lie_on_the_line() -> None:
-    regions: dict[str, Any] = {"paris": {}, "far": {"place": {"latitude": 35.68, "longitude": 139.69}}}
+    regions: dict[str, Any] = {
+        "paris": {},
+        "far": {"place": {"latitude": 35.68, "longitude": 139.69}},
+    }
     network = built(scenario({"distance": {"scatter": False}}, regions)).network
     km = distances_km([city("paris"), city("tokyo")])[0, 1]
     expected = (MEAN_LINE.base_s + MEAN_LINE.per_km_s * km) / 2
