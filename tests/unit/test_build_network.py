@@ -156,7 +156,7 @@ def test_distances_scatter_by_replication() -> None:
 
 
 def test_a_region_without_a_place_is_refused_where_one_is_needed() -> None:
-    regions = {"paris": {}, "moon": {}}
+    regions: dict[str, Any] = {"paris": {}, "moon": {}}
     with pytest.raises(InputError, match="the region 'moon' has no place"):
         built(scenario({"distance": {}}, regions))
     wrong = {"paris": {"place": "pariss"}, "tokyo": {}}
