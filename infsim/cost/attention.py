@@ -24,6 +24,8 @@ from math import ceil
 
 from infsim.cost.calibration import AttentionTable
 
+_Planes = list[list[list[float]]]
+
 FULL = 8192
 """Query tokens times heads that fill the processors of a device: 256 tokens of 32 heads on the
 RTX 4090, where a chunk of fewer, after a long prefix, takes no less time."""
@@ -59,7 +61,7 @@ class AttentionTime:
         self._chunks, self._prefixes = table.chunks, table.prefixes
         self._prefill = _rows(table.prefill_s, len(table.prefixes))
         self._decode = _rows(table.decode_s, len(table.contexts))
-        self._mixed = _mixed_planes(table)
+        self._joint: dict[int, _Planes] = {}
         self._several = _rows(table.prompts_s, len(table.prompt_chunks) or 1)
         group = table.heads / table.kv_heads
         self._token_s = (1 + group) * entry_s / kv_ratio / MOVED
@@ -89,33 +91,41 @@ class AttentionTime:
         least_s = pairs * self.pair_s
         return time_s if time_s > least_s else least_s
 
+    @property
+    def is_joint(self) -> bool:
+        """Whether prompts and decodes in one batch were measured."""
+        return bool(self.table.mixed_s)
+
     def mixed_s(self, tokens: float, pairs: float, sequences: int, context: float) -> float:
-        """Seconds of prompts and decodes together."""
-        if self._mixed is None:
-            return self.prefill_s(tokens, pairs) + self._decodes_s(sequences, context)
+        """Seconds of prompts and decodes together, of a table that `is_joint`."""
         blocks, chunk, prefix, others_s = self._one_chunk(tokens, pairs)
-        planes, chunks, prefixes, counts, contexts = self._mixed
-        i, f = _place(chunks, chunk)
-        j, g = _place(counts, sequences * self._keys)
-        k, u = _place(prefixes, prefix)
-        m, v = _place(contexts, context / sequences)
-        first, second = planes[i], planes[i + 1]
-        near, far = first[j], first[j + 1]
+        planes = self._joint.get(sequences)
+        if planes is None:
+            planes = self._joint[sequences] = self._joint_planes(sequences)
+        table = self.table
+        i, f = _place(table.mixed_chunks, chunk)
+        k, u = _place(table.mixed_prefixes, prefix)
+        m, v = _place(table.mixed_contexts, context / sequences)
+        near, far = planes[i], planes[i + 1]
         low = _between(near[k], near[k + 1], u, m, v)
-        low += g * (_between(far[k], far[k + 1], u, m, v) - low)
-        near, far = second[j], second[j + 1]
-        high = _between(near[k], near[k + 1], u, m, v)
-        high += g * (_between(far[k], far[k + 1], u, m, v) - high)
-        time_s = low + f * (high - low) + others_s
+        time_s = low + f * (_between(far[k], far[k + 1], u, m, v) - low) + others_s
         if blocks > 1:  # the decodes are in one of them
             time_s += (blocks - 1) * (self._chunk_s(chunk, prefix) + others_s)
         return max(time_s, pairs * self.pair_s, context * self.entry_s)
 
-    def _decodes_s(self, sequences: int, context: float) -> float:
-        times = self.decode_s(sequences)
-        i, f = _place(self.contexts, context / sequences)
-        time_s = times[i] + f * (times[i + 1] - times[i])
-        return max(time_s, context * self.entry_s)
+    def _joint_planes(self, sequences: int) -> _Planes:
+        """Times of mixed batches with so many decodes: by chunk, then prefix, then context."""
+        table = self.table
+        counts, width = table.mixed_sequences, len(table.mixed_contexts)
+        j, g = _place(counts, sequences * self._keys)
+        rows = _rows(table.mixed_s, width)  # by chunk, prefix, sequences
+        starts = range(0, len(rows), len(counts))
+        blended = [
+            [a + g * (b - a) for a, b in zip(rows[s + j], rows[s + j + 1], strict=True)]
+            for s in starts
+        ]
+        deep = len(table.mixed_prefixes)
+        return [blended[i : i + deep] for i in range(0, len(blended), deep)]
 
     def _one_chunk(self, tokens: float, pairs: float) -> tuple[float, float, float, float]:
         """Return blocks, and of each: chunk, prefix, and seconds of what is not in this chunk."""
@@ -175,24 +185,3 @@ def _between(row: Sequence[float], above: Sequence[float], f: float, k: int, u: 
 
 def _rows(times: Sequence[float], width: int) -> list[Sequence[float]]:
     return [times[i : i + width] for i in range(0, len(times), width)]
-
-
-_Planes = list[list[list[Sequence[float]]]]
-_Axis = tuple[float, ...]
-
-
-def _mixed_planes(table: AttentionTable) -> tuple[_Planes, _Axis, _Axis, _Axis, _Axis] | None:
-    """Times by chunk and sequences, then by prefix and context; None where there are none."""
-    if not table.mixed_s:
-        return None
-    chunks, prefixes = table.mixed_chunks, table.mixed_prefixes
-    sequences, contexts = table.mixed_sequences, table.mixed_contexts
-    rows = _rows(table.mixed_s, len(contexts))  # by chunk, prefix, sequences
-    planes = [
-        [
-            [rows[(i * len(prefixes) + j) * len(sequences) + k] for j in range(len(prefixes))]
-            for k in range(len(sequences))
-        ]
-        for i in range(len(chunks))
-    ]
-    return planes, chunks, prefixes, sequences, contexts

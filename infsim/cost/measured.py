@@ -32,6 +32,8 @@ class MeasuredStepCost(StepCost):
         The span, all computed in one iteration.
     calibration : Calibration
         Of the node's device; `covers` says whether it has the format.
+    calibrated : bool
+        False if the coefficients were measured on another device.
 
     Attributes
     ----------
@@ -43,9 +45,15 @@ class MeasuredStepCost(StepCost):
     """
 
     def __init__(
-        self, node: Node, form: Format, operators: Sequence[Operator], calibration: Calibration
+        self,
+        node: Node,
+        form: Format,
+        operators: Sequence[Operator],
+        calibration: Calibration,
+        *,
+        calibrated: bool = True,
     ) -> None:
-        self.calibrated = True
+        self.calibrated = calibrated
         self.source = f"kernels of {calibration.device} ({calibration.source})"
         self.extrapolated = 0
         kernels = SpanKernels(node, form, operators, calibration)
@@ -54,6 +62,7 @@ class MeasuredStepCost(StepCost):
         self._attention = kernels.attention()
         self._overhead_s = kernels.overhead_s()
         self._outside = kernels.outside
+        self._is_joint = all(attention.is_joint for _, attention in self._attention)
         times = [attention for _, attention in self._attention]
         self._most_tokens = self._tokens.x[-1]
         self._longest_chunk = min((a.longest_chunk for a in times), default=inf)
@@ -87,13 +96,16 @@ class MeasuredStepCost(StepCost):
         if time_s is None:
             time_s = self._base(tokens)
         time_s += head_s
-        for count, attention in self._attention:
-            if decode_sequences:
+        if decode_sequences and self._is_joint:
+            for count, attention in self._attention:
                 time_s += count * attention.mixed_s(
                     prefill_tokens, prefill_pairs, decode_sequences, decode_context
                 )
-            else:
+        else:
+            for count, attention in self._attention:
                 time_s += count * attention.prefill_s(prefill_tokens, prefill_pairs)
+            if decode_sequences:
+                time_s += self._decode_attention_s(decode_sequences, decode_context)
         if (
             self._outside
             or tokens > self._most_tokens
@@ -123,6 +135,12 @@ class MeasuredStepCost(StepCost):
         curve = self._sequences
         time_s = self._head_s[sequences] = 0.0 if curve is None else curve.at(sequences)
         return time_s
+
+    def _decode_attention_s(self, sequences: int, context: float) -> float:
+        """Seconds of the attention of decodes alone."""
+        lines = self._lines.get(sequences) or self._draw(sequences)
+        i = bisect_left(lines.limits, context)
+        return lines.bases_s[i] + lines.slopes_s[i] * context - self._base_s[sequences]
 
     def _draw(self, sequences: int) -> _Lines:
         """Lines of decodes of so many sequences, one between each two measured contexts."""

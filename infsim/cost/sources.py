@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from infsim.cluster.device import Device
+from infsim.cluster.device import Device, load_device
 from infsim.cluster.node import Node
 from infsim.cost.calibration import Calibration, device_calibration, read_calibration
 from infsim.cost.interface import StepCost
 from infsim.cost.kernels import covers
 from infsim.cost.measured import MeasuredStepCost
+from infsim.cost.nearest import nearest
 from infsim.cost.rates import fitted
 from infsim.cost.roofline import RooflineStepCost
 from infsim.model.formats import Format
@@ -44,7 +45,13 @@ def step_cost(
     own = _calibration(node.device, source)
     if own is not None and covers(own, form, operators):
         return MeasuredStepCost(node, form, operators, own)
-    return RooflineStepCost(fitted(node, form.name), form, operators)
+    rated = fitted(node, form.name)
+    if rated is not node:  # whole steps of this device say more than kernels of another one
+        return RooflineStepCost(rated, form, operators)
+    other = nearest(node.device, form, operators)
+    if other is not None:
+        return MeasuredStepCost(node, form, operators, other, calibrated=False)
+    return RooflineStepCost(node, form, operators)
 
 
 def _calibration(device: Device, source: str | Path) -> Calibration | None:
@@ -53,7 +60,17 @@ def _calibration(device: Device, source: str | Path) -> Calibration | None:
         named = _read(Path(source))
         if named.device == device.name:
             return named
-    return device_calibration(device.name)
+    known = device_calibration(device.name)
+    return known if known is not None and _is_that(device) else None
+
+
+def _is_that(device: Device) -> bool:
+    """Whether a device of a calibrated name has the figures of the catalogue."""
+    listed = load_device(device.name)
+    return (device.peak_flops, device.bandwidth_bytes_per_s) == (
+        listed.peak_flops,
+        listed.bandwidth_bytes_per_s,
+    )
 
 
 @lru_cache(maxsize=16)
