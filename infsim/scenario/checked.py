@@ -88,13 +88,19 @@ def _quoted(text: str) -> list[str]:
 
 
 def _path_in(value: Any, location: Sequence[str | int]) -> Path:
-    """Return the part of a location that is in the data: pydantic adds names of union members."""
-    path: list[str | int] = []
-    for step in location:
-        if _has(value, step):
-            path.append(step)
-            value = value[step]
-    return tuple(path)
+    """Return the part of a location that is in the data: pydantic adds names of union members.
+
+    Such a name may also be that of a key, as in `profile.start` for the start of a profile: where
+    both readings are as long, it is the name.
+    """
+    if not location:
+        return ()
+    step, *rest = location
+    without = _path_in(value, rest)
+    if not _has(value, step):
+        return without
+    path = (step, *_path_in(value[step], rest))
+    return path if len(path) > len(without) else without
 
 
 def _has(value: Any, step: str | int) -> bool:

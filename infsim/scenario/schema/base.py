@@ -180,7 +180,10 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 
 def iso_time(text: str) -> str:
     """Check that a text is a moment in ISO 8601 form."""
-    datetime.fromisoformat(text)
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a moment; write for example 2024-01-31T08:00") from None
     return text
 
 
