@@ -13,7 +13,7 @@ from infsim.workload.cascade import fit_burstiness
 from infsim.workload.fit_sessions import fit_sessions
 from infsim.workload.lengths import Quantiles
 from infsim.workload.profile import Profile
-from infsim.workload.rank_grid import fit_cells, fit_drift
+from infsim.workload.rank_grid import bin_edges, fit_cells, fit_drift
 from infsim.workload.requests import Requests
 
 KNOTS = 48
@@ -23,13 +23,15 @@ FEWEST_REQUESTS = 100
 _FEWEST_OF_WINDOW = 40
 _FEWEST_OF_SEGMENT = 400
 _MOST_SEGMENTS = 24
+_MOST_SEGMENTS_OF_LONG = 48
+_LONG = 100_000
 
 
 def fit_profile(
     requests: Requests,
     *,
     windows: int = 120,
-    bins: int = 6,
+    bins: int | None = None,
     segments: int | None = None,
     source: Mapping[str, Any] | None = None,
 ) -> Profile:
@@ -41,8 +43,8 @@ def fit_profile(
         The trace, at least 100 requests.
     windows : int
         Windows of the rates at most; there are fewer in a short trace.
-    bins : int
-        Bins of the rank of each length.
+    bins : int or None
+        Bins of the rank of each length; None: 6, or 4 if there are more than 24 segments.
     segments : int or None
         Segments of time with lengths of their own; None tells by `drift` how many the trace needs.
     source : mapping, optional
@@ -67,16 +69,20 @@ def fit_profile(
     index = np.minimum((phase * windows).astype(np.int64), windows - 1)
     if segments is None:
         segments = segments_needed(requests, phase)
+    if bins is None:
+        bins = 6 if segments <= _MOST_SEGMENTS else 4
     segment = np.minimum((phase * segments).astype(np.int64), segments - 1)
+    tables = quantile_table(requests.input_tokens), quantile_table(requests.output_tokens)
+    edges = bin_edges(tables[0], bins), bin_edges(tables[1], bins)
     sessions, prefixes = fit_sessions(requests, arrival_s) or (None, None)
     return Profile(
         window_s=window_s,
         counts=np.bincount(index, minlength=windows).tolist(),
         burstiness=fit_burstiness(arrival_s, start_s, window_s, windows),
-        input_tokens=quantile_table(requests.input_tokens),
-        output_tokens=quantile_table(requests.output_tokens),
+        input_tokens=tables[0],
+        output_tokens=tables[1],
         drift=fit_drift(requests.output_tokens, phase, segments),
-        cells=fit_cells(requests.input_tokens, requests.output_tokens, segment, bins).tolist(),
+        cells=fit_cells(requests.input_tokens, requests.output_tokens, segment, edges).tolist(),
         source=source or {},
         sessions=sessions,
         prefixes=prefixes,
@@ -125,7 +131,8 @@ def segments_needed(requests: Requests, phase: NDArray[np.float64]) -> int:
     Lengths drift if their means differ between segments more than by chance: by an F statistic
     above 3 for one of the two.
     """
-    segments = min(_MOST_SEGMENTS, len(requests) // _FEWEST_OF_SEGMENT)
+    most = _MOST_SEGMENTS if len(requests) < _LONG else _MOST_SEGMENTS_OF_LONG
+    segments = min(most, len(requests) // _FEWEST_OF_SEGMENT)
     if segments < 2:
         return 1
     segment = np.minimum((phase * segments).astype(np.int64), segments - 1)

@@ -66,6 +66,8 @@ class RankGrid:
         key = int(streams.stream("workload", "lengths", "drift").integers(1 << 62))
         segments, size = self._shares.shape
         bins = round(size**0.5)
+        input_edges = bin_edges(self.input_tokens, bins)
+        output_edges = bin_edges(self.output_tokens, bins)
         # one sorted array: the shares of segment s lie in [s, s + 1]
         stacked = (self._shares + np.arange(segments)[:, None]).ravel()
 
@@ -77,8 +79,8 @@ class RankGrid:
             cell = np.clip(cell, 0, size - 1)
             output_u, input_u = within.random((len(arrival_s), 2)).T
             return (
-                self.input_tokens.tokens((cell % bins + input_u) / bins),
-                self.output_tokens.tokens((cell // bins + output_u) / bins),
+                self.input_tokens.tokens(_within(input_edges, cell % bins, input_u)),
+                self.output_tokens.tokens(_within(output_edges, cell // bins, output_u)),
             )
 
         return sample
@@ -111,8 +113,41 @@ def _half_effect(position: Floats, key: int) -> Floats:
     return signed
 
 
+def bin_edges(table: Quantiles, bins: int) -> Floats:
+    """Divide ranks into bins, so that bins of long lengths have fewer requests.
+
+    The bins have equal sums of their shares of the requests and of the tokens: long requests
+    are few, but most of the load.
+
+    Parameters
+    ----------
+    table : Quantiles
+        The lengths.
+    bins : int
+        How many.
+
+    Returns
+    -------
+    float64 (bins + 1,)
+        From 0 to 1.
+    """
+    edge = np.linspace(0, 1, 4097)
+    tokens = table.quantile((edge[1:] + edge[:-1]) / 2)
+    share = (np.arange(1, 4097) / 4096 + np.cumsum(tokens) / tokens.sum()) / 2
+    edges: Floats = np.interp(np.linspace(0, 1, bins + 1), np.append(0, share), edge)
+    return edges
+
+
+def _within(edges: Floats, index: NDArray[np.int64], u: Floats) -> Floats:
+    """Return ranks at shares `u` of bins."""
+    return edges[index] + u * np.diff(edges)[index]
+
+
 def fit_cells(
-    input_tokens: Tokens, output_tokens: Tokens, segment: NDArray[np.int64], bins: int
+    input_tokens: Tokens,
+    output_tokens: Tokens,
+    segment: NDArray[np.int64],
+    edges: tuple[Floats, Floats],
 ) -> NDArray[np.int64]:
     """Count the pairs of bins in each segment.
 
@@ -120,16 +155,20 @@ def fit_cells(
     ----------
     input_tokens, output_tokens, segment : int64 (n,)
         Lengths and segment of each request.
-    bins : int
-        Bins of each rank.
+    edges : pair of float64 (bins + 1,)
+        Bins of the rank of the input and of the output length, see `bin_edges`.
 
     Returns
     -------
     int64 (segments, bins * bins)
     """
+    bins = len(edges[0]) - 1
     size = bins * bins
-    cell = _rank(output_tokens) * bins // len(segment) * bins
-    cell += _rank(input_tokens) * bins // len(segment)
+    column, row = (
+        np.searchsorted(edge[1:-1], (_rank(tokens) + 0.5) / len(segment), side="right")
+        for edge, tokens in zip(edges, (input_tokens, output_tokens), strict=True)
+    )
+    cell = row * bins + column
     segments = int(segment.max()) + 1
     return np.bincount(segment * size + cell, minlength=segments * size).reshape(segments, size)
 

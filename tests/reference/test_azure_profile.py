@@ -11,7 +11,7 @@ import pytest
 
 from infsim.paths import data_folder
 from infsim.rng import Streams
-from infsim.workload.blocks import read_all
+from infsim.workload.blocks import read_all, with_prefixes
 from infsim.workload.compare import Row, compare
 from infsim.workload.fit import fit_profile, spread_ticks
 from infsim.workload.prefixes import hit_curve
@@ -108,6 +108,29 @@ def test_errors_in_the_profile_are_those_it_has(name: str) -> None:
         # numbers of the profile are rounded, which moves a queue a little
         assert said["real"] == pytest.approx(row.real, rel=1e-3)
         assert said["made"] == pytest.approx(row.made, rel=0.1, abs=0.02)
+
+
+def test_made_conversations_hit_a_cache_as_often_as_real_ones() -> None:
+    """Mooncake conversation; the sizes for which rates were published, partial blocks included."""
+    sizes = [1000, 3000, 10_000, 30_000, 50_000, 100_000, None]
+    published = [0.045, 0.065, 0.211, 0.326, 0.355, 0.364, 0.366]
+    profile = load_profile(shipped("mooncake-conv-like"))
+    made = []
+    for seed in range(12):
+        requests = read_all(profile.workload().blocks(Streams(seed)))
+        made.append(hit_curve(with_partial_blocks(requests), sizes))
+    assert np.mean(made, axis=0) == pytest.approx(published, abs=0.012)
+
+
+def with_partial_blocks(requests: Requests) -> Requests:
+    """Count the last, shorter block of each prompt; nobody else has it."""
+    assert requests.prefix_offsets is not None
+    assert requests.prefix_hashes is not None
+    partial_block = requests.input_tokens % requests.prefix_block_tokens > 0
+    at = requests.prefix_offsets[1:][partial_block]
+    hashes = np.insert(requests.prefix_hashes, at, -1 - np.arange(len(at)))
+    lengths = np.diff(requests.prefix_offsets) + partial_block
+    return with_prefixes(requests, lengths, hashes, requests.prefix_block_tokens)
 
 
 def test_what_the_parts_of_a_profile_are_for() -> None:
