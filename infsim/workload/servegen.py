@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import lzma
 import math
 import re
+import tarfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +28,7 @@ _CLIENT_BLOCK = 4096
 """Requests drawn at a time for each of the clients, all of which are held at once."""
 
 _FAMILIES = ("Gamma", "Weibull")
+_CLIENT = re.compile(r"chunk-\d+-(trace\.csv|dataset\.json)")
 _ENTRY = re.compile(r"\s*(\d+)(?:\.0*)?\s*:\s*([0-9.eE+-]+)\s*")
 
 
@@ -123,13 +128,18 @@ class SegmentedLengths:
         return sample
 
 
-def open_servegen(folder: Path) -> Merge:
-    """Return the clients of a folder of ServeGen data together, for the time that it covers.
+def open_servegen(path: Path) -> Merge:
+    """Return the clients of ServeGen data together, for the time that the data cover.
 
     Each client has a file ``chunk-<i>-trace.csv`` without header: start of a window in seconds,
     rate, CV, family of the gaps and its two parameters; and a file ``chunk-<i>-dataset.json``
     with tables of lengths for segments of the day. A segment without lengths takes those of the
     one before, or after.
+
+    Parameters
+    ----------
+    path : Path
+        A folder, or a tar archive with one folder of clients in it.
 
     Raises
     ------
@@ -142,32 +152,79 @@ def open_servegen(folder: Path) -> Merge:
     give family, shape and scale of the gaps; where the scale does not agree with the rate, the
     rate counts.
     """
-    if not folder.is_dir():
-        raise InputError(f"no such folder: {folder}")
-    traces = sorted(folder.glob("chunk-*-trace.csv"), key=_chunk)
+    files = _in_folder(path) if path.is_dir() else _in_archive(path)
+    traces = sorted((name for name in files if name.endswith("-trace.csv")), key=_chunk)
     if not traces:
-        raise InputError("no files chunk-<i>-trace.csv in it", where=Where(str(folder)))
+        raise InputError("no files chunk-<i>-trace.csv in it", where=Where(str(path)))
     clients = []
     for trace in traces:
-        arrivals = _arrivals(trace)
+        arrivals = _arrivals(files[trace])
         if arrivals is not None:
-            lengths = _lengths(trace.with_name(trace.name.replace("trace.csv", "dataset.json")))
-            clients.append(Synthetic(arrivals, lengths, _CLIENT_BLOCK))
+            name = trace.replace("trace.csv", "dataset.json")
+            if name not in files:
+                raise InputError(f"no such file: {name}", where=Where(str(path)))
+            clients.append(Synthetic(arrivals, _lengths(files[name]), _CLIENT_BLOCK))
+    if not clients:
+        raise InputError("no client ever asks anything", where=Where(str(path)))
     return Merge(clients)
 
 
-def _chunk(path: Path) -> tuple[int, str]:
-    digits = re.search(r"\d+", path.name)
-    return int(digits.group()) if digits else 0, path.name
+class _Text(NamedTuple):
+    """A file of a client, and what it is called in messages."""
+
+    name: str
+    text: str
 
 
-def _arrivals(path: Path) -> WindowedRenewal | None:
+def _in_folder(folder: Path) -> dict[str, _Text]:
+    """Read the files of clients in a folder."""
+    files = {}
+    for path in folder.iterdir():
+        if _CLIENT.fullmatch(path.name):
+            with open_text(path) as text:
+                files[path.name] = _Text(str(path), text.read())
+    return files
+
+
+def _in_archive(path: Path) -> dict[str, _Text]:
+    """Read the files of clients in an archive; they must lie in one folder of it."""
+    if not path.is_file():
+        raise InputError(f"no such file or folder: {path}")
+    files: dict[str, _Text] = {}
+    folders = set()
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                folder, _, name = member.name.rpartition("/")
+                content = archive.extractfile(member) if _CLIENT.fullmatch(name) else None
+                if content is not None:
+                    folders.add(folder)
+                    files[name] = _Text(f"{path}/{member.name}", content.read().decode("utf-8-sig"))
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+        raise InputError(f"no readable tar archive: {error}", where=Where(str(path))) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{member.name} is not UTF-8: {error}", where=Where(str(path))) from None
+    if len(folders) > 1:
+        raise InputError(
+            f"clients in several folders, unpack it and name one of {', '.join(sorted(folders))}",
+            where=Where(str(path)),
+        )
+    return files
+
+
+def _chunk(name: str) -> tuple[int, str]:
+    digits = re.search(r"\d+", name)
+    return int(digits.group()) if digits else 0, name
+
+
+def _arrivals(file: _Text) -> WindowedRenewal | None:
     """Read the windows of a client; None if it never asks anything."""
-    with open_text(path) as text:
-        numbered = [(line, row) for line, row in enumerate(csv.reader(text), start=1) if row]
+    path = file.name
+    rows = csv.reader(file.text.splitlines())
+    numbered = [(line, row) for line, row in enumerate(rows, start=1) if row]
 
     def where(index: int) -> Where:
-        return Where(str(path), numbered[index][0])
+        return Where(path, numbered[index][0])
 
     for index, (_, row) in enumerate(numbered):
         if len(row) != 6:
@@ -175,7 +232,7 @@ def _arrivals(path: Path) -> WindowedRenewal | None:
                 f"{len(row)} fields instead of 6: {','.join(row)!r}", where=where(index)
             )
     if len(numbered) < 2:
-        raise InputError(f"{len(numbered)} windows, at least 2 are needed", where=Where(str(path)))
+        raise InputError(f"{len(numbered)} windows, at least 2 are needed", where=Where(path))
     starts, rates, _, families, shapes, _ = zip(*(row for _, row in numbered), strict=True)
     start_s = parsed(starts, number, "a number", "start of a window", where)
     rate = parsed(rates, number, "a number", "rate", where)
@@ -199,13 +256,12 @@ def _arrivals(path: Path) -> WindowedRenewal | None:
     return WindowedRenewal(window_s, rate.tolist(), families, shape.tolist())
 
 
-def _lengths(path: Path) -> SegmentedLengths:
-    where = Where(str(path))
-    with open_text(path) as text:
-        try:
-            segments = json.load(text)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"not JSON: {error}", where=where) from None
+def _lengths(file: _Text) -> SegmentedLengths:
+    where = Where(file.name)
+    try:
+        segments = json.loads(file.text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"not JSON: {error}", where=where) from None
     if not isinstance(segments, dict) or not all(str(start).isdigit() for start in segments):
         raise InputError("not an object with a start in seconds for each segment", where=where)
     columns: dict[str, list[Marginal | None]] = {"input_tokens": [], "output_tokens": []}
@@ -213,7 +269,7 @@ def _lengths(path: Path) -> SegmentedLengths:
     for start in starts:
         for name, marginals in columns.items():
             entry = segments[start].get(name) if isinstance(segments[start], dict) else None
-            marginals.append(_table(entry, Where(str(path), path=f"{start}.{name}")))
+            marginals.append(_table(entry, Where(file.name, path=f"{start}.{name}")))
     return SegmentedLengths(
         [float(start) for start in starts],
         *(_filled(marginals, where) for marginals in columns.values()),

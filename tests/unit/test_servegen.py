@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tarfile
 from pathlib import Path
@@ -96,14 +97,53 @@ def test_damaged_data_are_refused(
 def test_a_folder_without_data(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no files chunk"):
         open_servegen(tmp_path)
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match="no such file or folder"):
         open_servegen(tmp_path / "absent")
 
 
-def test_the_clients_of_deepseek_r1(tmp_path: Path) -> None:
-    with tarfile.open(shared("workload/servegen-deepseek-r1/deepseek-r1.tar.gz")) as archive:
-        archive.extractall(tmp_path, filter="data")
-    workload = open_servegen(tmp_path / "data/reason/deepseek-r1")
+def packed(folder: Path, archive: Path, inside: str) -> Path:
+    with tarfile.open(archive, "a") as tar:
+        for file in sorted(folder.glob("chunk-*")):
+            tar.add(file, f"{inside}/{file.name}")
+    return archive
+
+
+def test_an_archive_is_read_like_its_folder(tmp_path: Path) -> None:
+    write(tmp_path, 2)
+    write(tmp_path, 10)
+    archive = packed(tmp_path, tmp_path / "clients.tar", "data/model")
+    made = [read_all(open_servegen(path).blocks(Streams(1))) for path in (tmp_path, archive)]
+    assert made[0].arrival_s.tolist() == made[1].arrival_s.tolist()
+    assert made[0].output_tokens.tolist() == made[1].output_tokens.tolist()
+
+
+def test_damaged_archives_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    archive = packed(tmp_path, tmp_path / "clients.tar", "one")
+    (tmp_path / "cut.tar.gz").write_bytes(gzip.compress(archive.read_bytes())[:-40])
+    (tmp_path / "text.tar").write_text("no archive at all")
+    for name in ("cut.tar.gz", "text.tar"):
+        with pytest.raises(InputError, match=f"{name}.*no readable tar archive"):
+            open_servegen(tmp_path / name)
+    write(tmp_path, 1, trace="0,5,1,Gamma,1\n")
+    with pytest.raises(InputError, match=r"two\.tar/one/chunk-1-trace\.csv:1: 5 fields"):
+        open_servegen(packed(tmp_path, tmp_path / "two.tar", "one"))
+    write(tmp_path, 1)
+    with pytest.raises(InputError, match="several folders, unpack it and name one of one, two"):
+        open_servegen(packed(tmp_path, archive, "two"))
+    (tmp_path / "chunk-1-dataset.json").unlink()
+    with pytest.raises(InputError, match=r"no such file: chunk-1-dataset\.json"):
+        open_servegen(tmp_path)
+
+
+def test_a_client_that_never_asks(tmp_path: Path) -> None:
+    write(tmp_path, 0, trace="0,0,0,,0,0\n600,0,0,,0,0\n")
+    with pytest.raises(InputError, match="no client ever asks"):
+        open_servegen(tmp_path)
+
+
+def test_the_clients_of_deepseek_r1() -> None:
+    workload = open_servegen(shared("workload/servegen-deepseek-r1/deepseek-r1.tar.gz"))
     assert len(workload.parts) == 73
     expected = sum(
         600 * sum(part.arrivals.rates_per_s) for part in workload.parts if hasattr(part, "arrivals")
