@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from infsim.paths import data_folder
+from infsim.paths import data_folder, fetched_files
 
 # Where a bare name in a scenario may come from.
 _FOLDERS = (
@@ -48,12 +48,14 @@ def _files(text: str) -> Iterator[Path]:
     if path.is_absolute():
         if path.is_file():
             yield path
+        yield from path.glob("chunk-*")  # a trace of ServeGen is a folder of clients
     elif len(path.parts) == 1:
         yield from _shipped(text)
 
 
 def _shipped(name: str) -> Iterator[Path]:
-    """Yield the shipped files of a bare name, all of those in a folder of this name."""
+    """Yield the files of a bare name: shipped ones (all in a folder of this name), or fetched."""
+    yield from fetched_files(name)
     for folder in _FOLDERS:
         for entry in data_folder(folder).glob("*"):
             if entry.name != name and entry.name.partition(".")[0] != name:

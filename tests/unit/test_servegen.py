@@ -12,8 +12,12 @@ import pytest
 
 from infsim.errors import InputError
 from infsim.rng import Streams
+from infsim.scenario.build import build_experiment
+from infsim.scenario.load import load
+from infsim.study.inputs import input_files
 from infsim.workload.blocks import read_all
 from infsim.workload.servegen import WindowedRenewal, open_servegen
+from infsim.workload.transform import Limit
 from tests.shared_data import shared
 
 TRACE = """0,5,1,Gamma,1,0.2
@@ -134,6 +138,29 @@ def test_damaged_archives_are_refused(tmp_path: Path) -> None:
     (tmp_path / "chunk-1-dataset.json").unlink()
     with pytest.raises(InputError, match=r"no such file: chunk-1-dataset\.json"):
         open_servegen(tmp_path)
+
+
+@pytest.mark.parametrize("format_", ["auto", "servegen"])
+@pytest.mark.parametrize("name", ["clients", "clients.tar"])
+def test_a_scenario_may_name_them(tmp_path: Path, name: str, format_: str) -> None:
+    folder = tmp_path / "clients"
+    folder.mkdir()
+    write(folder, 3)
+    packed(folder, tmp_path / "clients.tar", "data/model")
+    data = {
+        "name": "clients",
+        "model": "llama-3.1-8b",
+        "cluster": {"nodes": [{"name": "gpu", "device": "a100-80gb"}]},
+        "workload": {"trace": {"file": name, "format": format_}, "requests": 50},
+    }
+    (tmp_path / "scenario.yaml").write_text(json.dumps(data))
+    scenario = load(tmp_path / "scenario.yaml")
+    experiment = build_experiment(scenario, scenario.alternatives()[0], 0)
+    made = read_all(experiment.workload.blocks(Streams(1)))
+    expected = read_all(Limit(open_servegen(folder), requests=50).blocks(Streams(1)))
+    assert made.arrival_s.tolist() == expected.arrival_s.tolist()
+    named = {path.name for path in input_files(scenario.to_dict())}
+    assert named >= ({"clients.tar"} if "." in name else {p.name for p in folder.iterdir()})
 
 
 def test_a_client_that_never_asks(tmp_path: Path) -> None:

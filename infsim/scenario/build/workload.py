@@ -19,6 +19,7 @@ from infsim.workload.profile import Profile, load_profile
 from infsim.workload.readers.text import first_line
 from infsim.workload.readers.trace import guess_format, open_trace
 from infsim.workload.requests import Workload
+from infsim.workload.servegen import open_servegen
 from infsim.workload.sessions import Sessions
 from infsim.workload.synthetic import Synthetic
 from infsim.workload.transform import AssignClients, AssignSamples, Cut, Limit, Rescale
@@ -96,9 +97,12 @@ def as_file(entry: str | schema.TraceFile) -> schema.TraceFile:
 
 
 def open_entry(entry: schema.TraceFile, clients: Sequence[str] = ()) -> Workload:
-    """Open a trace that is a file of requests, not a profile."""
+    """Open a trace that is a file of requests or ServeGen data, not a profile."""
+    path = trace_path(entry)
+    if _format(entry) == "servegen":
+        return open_servegen(path)
     return open_trace(
-        trace_path(entry),
+        path,
         entry.format,
         columns=entry.columns or None,
         time_unit_s=entry.time_unit,
@@ -107,11 +111,18 @@ def open_entry(entry: schema.TraceFile, clients: Sequence[str] = ()) -> Workload
 
 
 def open_profile(entry: schema.TraceFile) -> Profile | None:
-    """Open a trace that is a profile; None if it is a file of requests."""
+    """Open a trace that is a profile; None if it is something else."""
+    return load_profile(trace_path(entry)) if _format(entry) == "profile" else None
+
+
+def _format(entry: schema.TraceFile) -> str:
+    """Return the format, as far as the name of the file says it; ``auto`` if it does not."""
     path = trace_path(entry)
-    if entry.format == "profile" or (entry.format == "auto" and path.suffix == ".yaml"):
-        return load_profile(path)
-    return None
+    if entry.format != "auto":
+        return entry.format
+    if path.is_dir() or path.name.endswith((".tar", ".tar.gz", ".tgz", ".tar.xz")):
+        return "servegen"
+    return "profile" if path.suffix == ".yaml" else "auto"
 
 
 def trace_path(entry: schema.TraceFile) -> Path:
@@ -133,7 +144,8 @@ def _trace(entry: schema.TraceFile, part: schema.WorkloadPart, clients: Sequence
 
 def _columns(path: Path, entry: schema.TraceFile) -> Sequence[str]:
     """Return the columns of a table; none for formats that have no columns of ours."""
-    name = guess_format(path) if entry.format == "auto" else entry.format
+    name = _format(entry)
+    name = guess_format(path) if name == "auto" else name
     if name == "csv":
         return next(csv.reader([first_line(path)]))
     if name == "parquet":

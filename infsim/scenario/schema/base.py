@@ -230,12 +230,12 @@ NameOrMapping = Discriminator(
 )
 
 
-def file_in(folder: str | None, *suffixes: str) -> BeforeValidator:
+def file_in(folder: str | None, *suffixes: str, or_folder: bool = False) -> BeforeValidator:
     """Return a validator of file names.
 
     A file of the user's own is found relative to the scenario and becomes an absolute path. With a
     ``folder``, a bare name (without one of the ``suffixes``) of a file that infsim ships is
-    accepted as well, and stays what it is.
+    accepted as well, and stays what it is. With ``or_folder``, so is a folder of the user's own.
     """
 
     def check(value: Any, info: ValidationInfo) -> Any:
@@ -249,6 +249,8 @@ def file_in(folder: str | None, *suffixes: str) -> BeforeValidator:
         try:
             data_file(folder, value, suffixes)
         except InputError as error:
+            if or_folder and (base / value).is_dir():
+                return str((base / value).resolve())
             raise ValueError(str(error)) from error
         return value
 
@@ -256,6 +258,22 @@ def file_in(folder: str | None, *suffixes: str) -> BeforeValidator:
 
 
 File = Annotated[str, file_in(None)]
+
+
+def file_or(*words: str) -> BeforeValidator:
+    """Return a validator of one of some words, or else the name of a file of the user's own."""
+
+    def check(value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, str) or value in words:
+            return value
+        base = Path((info.context or {}).get("base", "."))
+        if not (base / value).is_file():
+            known = " nor ".join(repr(word) for word in words)
+            hint = did_you_mean(value, words)
+            raise ValueError(f"neither {known} nor a file: {value!r}{hint}")
+        return str((base / value).resolve())
+
+    return BeforeValidator(check)
 
 
 def folder_in(data: str) -> BeforeValidator:

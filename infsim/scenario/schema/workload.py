@@ -23,17 +23,22 @@ from infsim.scenario.schema.base import (
 
 TRACE_SUFFIXES = (".yaml", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".json", ".parquet")
 
-TraceName = Annotated[str, file_in("traces", *TRACE_SUFFIXES), StringConstraints(min_length=1)]
+TraceName = Annotated[
+    str, file_in("traces", *TRACE_SUFFIXES, or_folder=True), StringConstraints(min_length=1)
+]
 
 
-TraceFormat = Literal["auto", "azure", "burstgpt", "csv", "mooncake", "parquet", "profile", "vllm"]
+TraceFormat = Literal[
+    "auto", "azure", "burstgpt", "csv", "mooncake", "parquet", "profile", "servegen", "vllm"
+]
 
 
 class TraceFile(Part):
     """A trace, with what has to be said about its format."""
 
     file: TraceName
-    """A file relative to the scenario, or the bare name of a trace that infsim ships."""
+    """A file relative to the scenario, or the bare name of a trace that infsim ships; for ServeGen
+    a folder of clients, or a tar archive of one."""
     format: TraceFormat = "auto"
     """Format of the file; by default it is found from its beginning."""
     columns: dict[str, str] = Field(default_factory=dict)
