@@ -75,6 +75,7 @@ def describe(experiment: Experiment) -> dict[str, Any]:
     steps = experiment.costs.step_costs()
     costs = {
         "calibrated": bool(steps) and all(step.calibrated for step in steps),
+        "partly_calibrated": any(step.calibrated for step in steps),
         "sources": sorted({step.source for step in steps}),
         "extrapolated": sum(step.extrapolated for step in steps),
     }

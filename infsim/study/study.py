@@ -161,7 +161,9 @@ class Study:
         found += self._unproven_plans()
         costs = [run.details["costs"] for run in self.runs if "costs" in run.details]
         if not all(cost["calibrated"] for cost in costs):
-            found.append("Uncalibrated: iteration times come from a model, not from measurements.")
+            partly = any(cost.get("partly_calibrated", cost["calibrated"]) for cost in costs)
+            which = "Partly calibrated: some" if partly else "Uncalibrated:"
+            found.append(f"{which} iteration times come from a model, not from measurements.")
         if extrapolated := sum(cost["extrapolated"] for cost in costs):
             found.append(f"{extrapolated:,} iteration times were extrapolated.")
         return tuple(found)

@@ -172,10 +172,14 @@ def test_what_spoils_the_numbers_is_told() -> None:
     assert notes == (
         "Too short to tell where the warm-up ends (MSER-5): 2 runs.",
         "Unfinished at the end, and in no E2E latency: a 1, b 0 requests.",
-        "Uncalibrated: iteration times come from a model, not from measurements.",
+        "Partly calibrated: some iteration times come from a model, not from measurements.",
         "12 iteration times were extrapolated.",
     )
     assert study([Run("a", 0, queue(200))]).notes == ()
+    modelled = {"costs": {"calibrated": False, "partly_calibrated": False, "extrapolated": 0}}
+    assert study([Run("a", 0, queue(200), modelled)]).notes == (
+        "Uncalibrated: iteration times come from a model, not from measurements.",
+    )
 
 
 def test_the_text_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

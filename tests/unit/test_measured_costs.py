@@ -434,3 +434,51 @@ def test_operators_without_matrices_are_not_covered() -> None:
     assert covers(a_calibration(), BF16, TINY)
     assert not covers(a_calibration(), BF16, [bare])
     assert not covers(a_calibration(), load_format("fp8"), TINY)
+
+
+SCENARIO = """
+name: one
+model: llama-3.1-8b
+format: bf16
+costs: {costs}
+cluster: {{nodes: [{{name: a, device: rtx-4090}}], clients: [{{name: c}}]}}
+workload:
+  arrivals: {{process: poisson, rate: 2 /s}}
+  requests: 5
+  lengths: {{input: 300, output: 20}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("costs_entry", "source"),
+    [("calibrated", "kernels of rtx-4090"), ("roofline", "roofline of"), ("mine.json", "made up")],
+)
+def test_a_scenario_says_where_iteration_times_come_from(
+    tmp_path: Path, costs_entry: str, source: str
+) -> None:
+    from infsim import run
+
+    wide = a_calibration(
+        linears=tuple(
+            replace(
+                t, shapes={(4096, 4096): t.shapes[256, 256], (28672, 14336): t.shapes[256, 512]}
+            )
+            for t in a_calibration().linears
+        )
+    )
+    (tmp_path / "mine.json").write_text(json.dumps(wide.to_json()), encoding="utf-8")
+    file = tmp_path / "s.yaml"
+    file.write_text(SCENARIO.format(costs=costs_entry), encoding="utf-8")
+    study = run(file)
+    (one,) = study.runs
+    assert any(source in text for text in one.details["costs"]["sources"])
+    assert any("ncalibrated" in note for note in study.notes) == (costs_entry == "roofline")
+
+
+def test_a_wrong_source_of_costs_is_told(tmp_path: Path) -> None:
+    from infsim import load as load_scenario
+
+    file = tmp_path / "s.yaml"
+    file.write_text(SCENARIO.format(costs="rooflin"), encoding="utf-8")
+    with pytest.raises(InputError, match=r"neither 'calibrated' nor 'roofline' nor a file.*roofl"):
+        load_scenario(file)

@@ -137,4 +137,5 @@ def _parts(alternative: Alternative, streams: Streams) -> _Parts:
     for kind in registry.KINDS:
         with blame(alternative, "policies", kind):
             policies[kind] = registry.create(kind, getattr(alternative.spec.policies, kind))
-    return _Parts(cluster, deployments, Costs(cluster), workload, policies, accuracy, streams)
+    costs = Costs(cluster, alternative.spec.costs)
+    return _Parts(cluster, deployments, costs, workload, policies, accuracy, streams)

@@ -17,6 +17,7 @@ from infsim.scenario.schema.base import (
     Part,
     PositiveTime,
     Time,
+    file_or,
     folder_in,
     policy_of,
     unknown_key,
@@ -27,6 +28,7 @@ from infsim.scenario.schema.models import Deployment, FormatEntry, ModelEntry
 from infsim.scenario.schema.workload import WorkloadPart
 
 AccuracyName = Annotated[str, folder_in("calibration/accuracy")]
+CostsName = Annotated[str, file_or("calibrated", "roofline")]
 
 _POLICY_SCHEMA = WithJsonSchema(
     {
@@ -206,6 +208,10 @@ class ScenarioSpec(Part):
     """Several models, formats or groups of nodes; by default `model` on all nodes."""
     accuracy: AccuracyName | None = None
     """Table of accuracy: what each model answers to each sample (`infsim list accuracy`)."""
+
+    costs: CostsName = "calibrated"
+    """Where iteration times come from: `calibrated` (measured kernels where there are any),
+    `roofline` (peaks of the devices, for all), or a file of `infsim calibrate fit`."""
 
     cluster: ClusterPart
     """What serves."""
