@@ -211,6 +211,8 @@ def open_given(
         unit_s = parse(time_unit, "time")
     except UnitError as error:
         raise InputError(str(error), where=Where("--time-unit")) from None
+    if not unit_s > 0:
+        raise InputError(f"{time_unit!r} is no unit of time", where=Where("--time-unit"))
     entry = TraceFile.model_construct(
         file=str(Path(trace).absolute()) if Path(trace).exists() else trace,
         format=format_,

@@ -137,7 +137,7 @@ def draw_gaps(axes: Axes, summaries: Summaries) -> None:
         x = np.geomspace(smallest, largest, 200)
         axes.plot(x, np.exp(-x * rate), **_REFERENCE)
         axes.set_xscale("log")
-        axes.set_xlim(max(smallest, largest * 1e-6), largest)
+        axes.set_xlim(max(smallest, largest * 1e-6) / 1.1, largest * 1.1)
     axes.set_yscale("log")
     least = max(2 / max(summary.requests for summary in summaries.values()), 1e-6)
     axes.set_ylim(least, 1.3)
