@@ -237,9 +237,9 @@ class Engine:
         if ticket.first_token_s != ticket.first_token_s:
             ticket.first_token_s = now + self.transport.propagation_s(last.node, ticket.client)
 
-    def release(self, sequence: Sequence) -> None:
+    def release(self, sequence: Sequence, *, preempted: bool = False) -> None:
         """Give back the KV of a sequence; hosts that wait for memory look again."""
-        self.kv.release(sequence)
+        self.kv.release(sequence, preempted=preempted)
         self.eased(sequence.path.nodes)
 
     def eased(self, nodes: Collection[int]) -> None:

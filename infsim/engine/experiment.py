@@ -34,7 +34,8 @@ class Settings:
     sharing : {"fifo", "max-min"}
         How messages share uplinks, links and downlinks.
     prefix_cache : bool
-        Whether KV blocks of equal prompt prefixes are shared.
+        Whether KV blocks of equal prompt prefixes are shared, and those of preempted requests
+        kept while there is room.
     horizon_s : float or None
         The run ends here at the latest.
     drain_s : float

@@ -93,23 +93,29 @@ class KvReservations:
         """
         for sequence in sequences:
             sequence.blocks = self.blocks(sequence.prompt)
-            sequence.computed = sequence.kv = 0
+            sequence.computed = sequence.kv = sequence._ticket.cached_tokens = 0
         if self.prefix_cache:
             self._refer(sequences)
         for sequence in sequences:
-            sequence._ticket.cached_tokens = sequence.computed
             for i, hop in enumerate(sequence.path.hops):
                 self.memories[hop.node].allocate(self._own_bytes(sequence, i, hop))
 
     def _refer(self, sequences: Sequences[Sequence]) -> None:
         hits = [self._hits(sequence) for sequence in sequences]
-        for sequence, count in zip(sequences, hits, strict=True):
-            sequence.computed = sequence.kv = count * sequence.request.prefix_block_tokens
+        left = [
+            self._left(sequence, count) for sequence, count in zip(sequences, hits, strict=True)
+        ]
+        for sequence, count, own in zip(sequences, hits, left, strict=True):
+            cached = count * sequence.request.prefix_block_tokens
+            sequence._ticket.cached_tokens = cached
+            sequence._ticket.wasted -= own
+            sequence.computed = sequence.kv = cached + own
             sequence.entries = []
             for hop in sequence.path.hops:
                 keys = self._keys(sequence.request, hop, count)
                 self.memories[hop.node].refer(keys)
                 sequence.entries.append(keys)
+                self.memories[hop.node].take(_left_key(hop, sequence.request.request_id))
 
     def _own_bytes(self, sequence: Sequence, position: int, hop: Hop) -> int:
         """Bytes of the blocks that only this sequence holds on a hop."""
@@ -124,22 +130,42 @@ class KvReservations:
         for hop in sequence.path.hops:
             self.memories[hop.node].allocate(hop.block_bytes)
 
-    def release(self, sequence: Sequence) -> None:
-        """Give back everything on every hop."""
-        self.release_hops(sequence, range(len(sequence.path.hops)))
+    def release(self, sequence: Sequence, *, preempted: bool = False) -> None:
+        """Give back everything on every hop.
+
+        With a prefix cache, what is whole of its own blocks stays until the room is needed; a
+        preempted sequence may find it again.
+        """
+        hops = sequence.path.hops
+        for i, hop in enumerate(hops):
+            self.memories[hop.node].release(self._own_bytes(sequence, i, hop))
+        if sequence.entries is not None:
+            request = sequence.request
+            whole = self._scale(request) * _whole_hashed(request)
+            left = sequence.kv // self.block_tokens - whole if sequence.prefilled else 0
+            # nobody asks for what a sequence that has ended leaves: it only stands in the line
+            owner = request.request_id if preempted else ~request.request_id
+            for hop in hops:
+                self.memories[hop.node].leave(_left_key(hop, owner), left, hop.block_bytes)
+            self._unrefer(sequence, range(len(hops)))
         sequence.blocks = 0
         sequence.entries = None
 
     def release_hops(self, sequence: Sequence, positions: Sequences[int]) -> None:
-        """Give back what the sequence holds on some hops.
-
-        Its last prefix block becomes idle first, of one block the entry of the first hop.
-        """
+        """Give back what the sequence holds on some hops."""
         hops = sequence.path.hops
         for i in positions:
             self.memories[hops[i].node].release(self._own_bytes(sequence, i, hops[i]))
+        self._unrefer(sequence, positions)
+
+    def _unrefer(self, sequence: Sequence, positions: Sequences[int]) -> None:
+        """Refer to no prefix entries on some hops any more.
+
+        The last prefix block becomes idle first, of one block the entry of the first hop.
+        """
         if not sequence.entries:
             return
+        hops = sequence.path.hops
         place = {value: i for i, value in enumerate(sequence.request.prefix_hashes)}
         held = [
             (-place[key[1]], i, key)  # type: ignore[index]
@@ -175,14 +201,28 @@ class KvReservations:
         return found * request.prefix_block_tokens
 
     def cached(self, sequence: Sequence) -> int:
-        """Leading tokens of a waiting sequence that are cached now."""
-        return self.cached_tokens(sequence.request, sequence.path.hops, sequence.prompt)
+        """Leading tokens of a waiting sequence whose KV is there now."""
+        hits = self._hits(sequence)
+        return hits * sequence.request.prefix_block_tokens + self._left(sequence, hits)
 
     def _hits(self, sequence: Sequence) -> int:
         """Leading prefix blocks of a waiting sequence that are cached now."""
         if not self.prefix_cache:
             return 0
-        return self.cached(sequence) // sequence.request.prefix_block_tokens
+        request = sequence.request
+        cached = self.cached_tokens(request, sequence.path.hops, sequence.prompt)
+        return cached // request.prefix_block_tokens
+
+    def _left(self, sequence: Sequence, hits: int) -> int:
+        """Tokens after these hits that it left in its own blocks, on every hop."""
+        request = sequence.request
+        whole = _whole_hashed(request)
+        if hits != whole:
+            return 0
+        most = (sequence.prompt - 1 - whole * request.prefix_block_tokens) // self.block_tokens
+        for hop in sequence.path.hops:
+            most = min(most, self.memories[hop.node].left(_left_key(hop, request.request_id)))
+        return max(0, most) * self.block_tokens
 
     def _scale(self, request: Request) -> int:
         """KV blocks of one prefix block."""
@@ -201,7 +241,7 @@ class KvReservations:
         made: set[int] = set()
         if sequence.entries is None or not request.prefix_hashes:
             return made
-        whole = min(len(request.prefix_hashes), request.input_tokens // request.prefix_block_tokens)
+        whole = _whole_hashed(request)
         scale = self._scale(request)
         for hop, entries in zip(sequence.path.hops, sequence.entries, strict=True):
             memory = self.memories[hop.node]
@@ -211,3 +251,12 @@ class KvReservations:
                     entries.append(key)
                     made.add(hop.node)
         return made
+
+
+def _whole_hashed(request: Request) -> int:
+    """Hashed blocks that lie within the input."""
+    return min(len(request.prefix_hashes), request.input_tokens // request.prefix_block_tokens)
+
+
+def _left_key(hop: Hop, owner: int) -> Hashable:
+    return hop.key, "left", owner

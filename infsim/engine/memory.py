@@ -16,8 +16,8 @@ class KvMemory:
     used : int
         Bytes that sequences hold: their own blocks and the prefix entries they refer to.
     idle_bytes : int
-        Bytes of prefix entries that nobody refers to; evicted, least recently used first,
-        when an allocation needs the room.
+        Bytes of prefix entries that nobody refers to, and of blocks left behind; evicted, least
+        recently used first, when an allocation needs the room.
     epoch : int
         Raised whenever everything is forgotten.
     """
@@ -25,6 +25,7 @@ class KvMemory:
     __slots__ = (
         "_bytes",
         "_idle",
+        "_left",
         "_references",
         "capacity",
         "epoch",
@@ -40,6 +41,7 @@ class KvMemory:
         self.idle_bytes = 0
         self._bytes: dict[Hashable, int] = {}
         self._references: dict[Hashable, int] = {}
+        self._left: dict[Hashable, tuple[int, int]] = {}
         self._idle: OrderedDict[Hashable, None] = OrderedDict()
         self.epoch = 0
 
@@ -54,8 +56,12 @@ class KvMemory:
         if self.used > self.peak:
             self.peak = self.used
         while self.used + self.idle_bytes > self.capacity and self._idle:
-            key, _ = self._idle.popitem(last=False)
-            self.idle_bytes -= self._bytes.pop(key)
+            key = next(iter(self._idle))
+            if key in self._left:
+                self._shorten(key)
+            else:
+                del self._idle[key]
+                self.idle_bytes -= self._bytes.pop(key)
 
     def release(self, size: int) -> None:
         """Give back own bytes."""
@@ -103,10 +109,43 @@ class KvMemory:
         self._references[key] = 1
         return True
 
+    # --- blocks that a sequence has left behind ------------------------------------------------
+
+    def leave(self, key: Hashable, blocks: int, size: int) -> None:
+        """Keep blocks of so many bytes that were just given back, until the room is needed."""
+        self.take(key)
+        if blocks:
+            self._left[key] = blocks, size
+            self._idle[key] = None
+            self.idle_bytes += blocks * size
+
+    def left(self, key: Hashable) -> int:
+        """How many of the blocks that were left are still here."""
+        return self._left[key][0] if key in self._left else 0
+
+    def take(self, key: Hashable) -> None:
+        """Take back, or forget, what was left."""
+        if key in self._left:
+            blocks, size = self._left.pop(key)
+            del self._idle[key]
+            self.idle_bytes -= blocks * size
+
+    def _shorten(self, key: Hashable) -> None:
+        """Evict as many of the last blocks as room is needed for."""
+        blocks, size = self._left[key]
+        need = self.used + self.idle_bytes - self.capacity
+        gone = min(blocks, -(-need // size)) if size else blocks
+        self.idle_bytes -= gone * size
+        if gone < blocks:
+            self._left[key] = blocks - gone, size
+        else:
+            del self._left[key], self._idle[key]
+
     def clear(self) -> None:
         """Forget everything: the node failed."""
         self.used = self.idle_bytes = 0
         self._bytes.clear()
         self._references.clear()
         self._idle.clear()
+        self._left.clear()
         self.epoch += 1

@@ -171,7 +171,7 @@ class EntryHost(PromptQueue):
                 victim = self._last_admitted()
                 self._take_out(victim)
                 lost = victim.worked
-                self.engine.release(victim)
+                self.engine.release(victim, preempted=True)
                 self.put_back(victim, lost, now)
                 if victim is sequence:
                     break

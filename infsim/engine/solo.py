@@ -324,7 +324,7 @@ class SoloHost(PromptQueue):
         else:
             self.unfinished.remove(victim)
         lost = victim.worked
-        self.engine.release(victim)
+        self.engine.release(victim, preempted=True)
         self.put_back(victim, lost, now)
 
     # --- the run in progress ---------------------------------------------------------------

@@ -204,6 +204,32 @@ def test_the_last_admitted_is_preempted(run: Run) -> None:
     assert record.nodes["peak_kv_bytes"][0] == 4 * 4 * 2
 
 
+@pytest.mark.parametrize(("memory_tokens", "found"), [(28, 12), (24, 8)])
+def test_what_a_preempted_sequence_left_is_found_again(
+    run: Run, memory_tokens: int, found: int
+) -> None:
+    """It leaves 3 blocks of 4 tokens; the other one takes its fourth block from the free ones,
+    or, in the smaller memory, from these."""
+    plain, cached = (
+        run(
+            experiment(
+                [(0, 0, 1)],
+                ((0,),),
+                [(0.0, 8, 9), (0.001, 8, 9)],
+                memory_tokens=memory_tokens,
+                prefix_cache=prefix_cache,
+            )
+        ).requests
+        for prefix_cache in (False, True)
+    )
+    assert cached["preemptions"].tolist() == plain["preemptions"].tolist() == [0, 1]
+    assert cached["end_s"][0] == plain["end_s"][0]
+    assert cached["end_s"][1] == pytest.approx(plain["end_s"][1] - found * COST.prefill_token)
+    assert plain["wasted_tokens"].tolist() == [0, 12]
+    assert cached["wasted_tokens"].tolist() == [0, 12 - found]
+    assert cached["cached_tokens"].tolist() == [0, 0]
+
+
 def test_a_shared_prefix_is_computed_once(run: Run) -> None:
     record = run(
         experiment(

@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
 
 class PromptLook:
-    """A prompt that waits or is unfinished; `hits` are the cached blocks that it would have."""
+    """A prompt that waits or is unfinished.
 
-    def __init__(self, sequence: Sequence, hits: int) -> None:
+    `hits` are the cached blocks that it would have, `found` the tokens that it left itself.
+    """
+
+    def __init__(self, sequence: Sequence, hits: int = 0, found: int = 0) -> None:
         self.sequence = sequence
-        self.hits = hits
+        self.hits, self.found = hits, found
 
     @property
     def request(self) -> RequestView:
@@ -26,7 +29,7 @@ class PromptLook:
 
     @property
     def remaining_tokens(self) -> int:
-        cached = self.hits * self.request.prefix_block_tokens
+        cached = self.hits * self.request.prefix_block_tokens + self.found
         return self.sequence.prompt - max(self.sequence.computed, cached)
 
     @property
@@ -43,11 +46,14 @@ class BatchLook:
         self.running = len(host.admitted)
         self.stages = host.stages
         self.decoding = sum(sequence.ready for sequence in host.admitted)
-        self.prefilling = [PromptLook(s, 0) for s in host.admitted if s.unfinished]
-        self.waiting = [
-            PromptLook(s, world.memory.hits(s.request, s.path.hops, s.prompt))
-            for s in (host.waiting if show_waiting else [])
-        ]
+        self.prefilling = [PromptLook(s) for s in host.admitted if s.unfinished]
+        self.waiting = [self._look(s) for s in (host.waiting if show_waiting else [])]
+
+    def _look(self, sequence: Sequence) -> PromptLook:
+        request, hops, prompt = sequence.request, sequence.path.hops, sequence.prompt
+        hits = self.world.memory.hits(request, hops, prompt)
+        found = self.world.memory.found(request, hops, prompt, hits)
+        return PromptLook(sequence, hits, found)
 
     def fits(self, admitted: Many[PromptView], prompt: PromptView) -> bool:
         known = [p for p in self.waiting if p is prompt or any(p is a for a in admitted)]

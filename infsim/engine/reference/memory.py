@@ -23,8 +23,16 @@ class Entry:
     """Cached KV of one hashed block at one hop."""
 
     blocks: int
-    idle_since: tuple[int, int, int] = (0, 0, 0)
+    idle_since: tuple[int, int, int, int] = (0, 0, 0, 0)
     """When nobody referred to it any more: later ones compare greater."""
+
+
+@dataclass
+class Remainder:
+    """Whole blocks of its own that a request has left at one hop."""
+
+    blocks: int
+    idle_since: tuple[int, int, int, int]
 
 
 class Memory:
@@ -44,6 +52,8 @@ class Memory:
                 )
         self.peak = [0] * len(world.nodes)
         self.cache: list[dict[Key, Entry]] = [{} for _ in world.nodes]
+        self.left: list[dict[Key, Remainder]] = [{} for _ in world.nodes]
+        """What a request (by id, complemented once it has ended) has left at a hop."""
         self.releases = 0
 
     # --- what is in use
@@ -86,11 +96,28 @@ class Memory:
         return self.cache[key[0].node][key].blocks * self.block_bytes(key[0])
 
     def _make_room(self, node: int) -> None:
-        """Forget entries without reference until all that is reserved has its place."""
-        used, idle = self.used(node), self.idle(node)
-        while used + sum(self.entry_bytes(key) for key in idle) > self.capacity[node]:
-            del self.cache[node][idle.pop(0)]
+        """Forget what nobody refers to until all that is reserved has its place."""
+        used = self.used(node)
+        while used + self._idle_bytes(node) > self.capacity[node]:
+            idle = [(self.cache[node][key].idle_since, key) for key in self.idle(node)]
+            left = [(rest.idle_since, key) for key, rest in self.left[node].items()]
+            if left and (not idle or min(left)[0] < min(idle)[0]):
+                self._forget_block(node, min(left)[1])
+            else:
+                del self.cache[node][min(idle)[1]]
         self.peak[node] = max(self.peak[node], used)
+
+    def _idle_bytes(self, node: int) -> int:
+        entries = sum(self.entry_bytes(key) for key in self.idle(node))
+        return entries + sum(
+            rest.blocks * self.block_bytes(hop) for (hop, _), rest in self.left[node].items()
+        )
+
+    def _forget_block(self, node: int, key: Key) -> None:
+        """Forget the last of the blocks that were left."""
+        self.left[node][key].blocks -= 1
+        if not self.left[node][key].blocks:
+            del self.left[node][key]
 
     # --- what a sequence needs
 
@@ -113,6 +140,17 @@ class Memory:
     def hits(self, request: Request, hops: Iterable[Hop], prompt: int) -> int:
         """Leading hashed blocks of the prompt that are cached on every hop."""
         return count_hits(request.view, [self._known(hop) for hop in hops], prompt)
+
+    def found(self, request: Request, hops: Iterable[Hop], prompt: int, hits: int) -> int:
+        """Tokens after these hits that the request itself has left on every hop."""
+        view, size = request.view, self.settings.block_tokens
+        if hits != whole_hashed(view):
+            return 0
+        blocks = [(prompt - 1 - hits * view.prefix_block_tokens) // size]
+        for hop in hops:
+            rest = self.left[hop.node].get((hop, request.id))
+            blocks.append(rest.blocks if rest else 0)
+        return max(0, min(blocks)) * size
 
     def _known(self, hop: Hop) -> set[int]:
         return {value for (other, value) in self.cache[hop.node] if other == hop}
@@ -157,6 +195,7 @@ class Memory:
             for hop in sequence.path.hops:
                 private = self._private(sequence, hits)
                 sequence.held[hop] = Holding(private, list(hashes))
+                self.left[hop.node].pop((hop, sequence.request.id), None)
         self._settle(hop for sequence, _ in sequences for hop in sequence.path.hops)
 
     def _settle(self, hops: Iterable[Hop]) -> None:
@@ -200,7 +239,7 @@ class Memory:
         if not self.settings.prefix_cache or not view.prefix_hashes:
             return
         blocks = self._hashed_blocks(sequence.request)
-        whole = min(len(view.prefix_hashes), view.input_tokens // view.prefix_block_tokens)
+        whole = whole_hashed(view)
         made: set[int] = set()
         for hop, holding in sequence.held.items():
             for value in view.prefix_hashes[len(holding.hashes) : whole]:
@@ -211,25 +250,47 @@ class Memory:
                     made.add(hop.node)
         self.world.eased(made)
 
-    def release(self, sequence: Sequence) -> None:
-        """Give up all that a sequence holds; entries stay in the cache without it."""
+    def release(self, sequence: Sequence, owner: int | None = None) -> None:
+        """Give up all that a sequence holds; entries stay in the cache without it.
+
+        With an owner, its own whole blocks stay as well, until the room is needed.
+        """
         self.releases += 1
         held, sequence.held = sequence.held, {}
+        if owner is not None and self.settings.prefix_cache:
+            self._leave(sequence, held, owner)
         for place, (hop, holding) in enumerate(held.items()):
             referenced = self._referenced(hop.node)
             for value in holding.hashes:
                 if (hop, value) not in referenced:
                     position = sequence.request.view.prefix_hashes.index(value)
                     entry = self.cache[hop.node][hop, value]
-                    entry.idle_since = (self.releases, -position, place)
+                    entry.idle_since = (self.releases, 1, -position, place)
         self.world.eased({hop.node for hop in held})
+
+    def _leave(self, sequence: Sequence, held: Iterable[Hop], owner: int) -> None:
+        blocks = 0
+        if sequence.passed:
+            view = sequence.request.view
+            hashed = whole_hashed(view) * view.prefix_block_tokens
+            blocks = (sequence.kv - hashed) // self.settings.block_tokens
+        for place, hop in enumerate(held):
+            self.left[hop.node].pop((hop, owner), None)
+            if blocks > 0:
+                since = (self.releases, 0, place, 0)
+                self.left[hop.node][hop, owner] = Remainder(blocks, since)
 
     def clear(self, node: int) -> None:
         """Forget all that a node held: it failed."""
-        self.cache[node] = {}
+        self.cache[node], self.left[node] = {}, {}
         for sequence in self.world.holders():
             for hop in [hop for hop in sequence.held if hop.node == node]:
                 del sequence.held[hop]
+
+
+def whole_hashed(view: RequestView) -> int:
+    """Hashed blocks that lie within the input."""
+    return min(len(view.prefix_hashes), view.input_tokens // view.prefix_block_tokens)
 
 
 def count_hits(view: RequestView, known: list[set[int]], prompt: int) -> int:

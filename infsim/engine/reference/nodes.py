@@ -134,9 +134,10 @@ class Nodes:
         host.admitted.append(sequence)
         sequence.state = State.ADMITTED
         sequence.order = self.admissions
-        sequence.computed = sequence.kv = cached
+        sequence.computed = sequence.kv = cached + prompt.found
         sequence.at_hand = True
         sequence.request.cached_tokens = cached
+        sequence.request.wasted -= prompt.found
         self.admissions += 1
 
     def _wake(self, host: Host, time_s: float) -> None:
@@ -182,15 +183,18 @@ class Nodes:
         if possible:
             host.waiting.insert(0, again)
             world.sequences.append(again)
-        self.give_up(sequence)
+        self.give_up(sequence, owner=request.id)
         if not possible:
             world.dispatch.end(request, "failed", "kv capacity")
 
-    def give_up(self, sequence: Sequence) -> None:
-        """A sequence that has not ended gives up its KV: what was computed is wasted."""
+    def give_up(self, sequence: Sequence, owner: int | None = None) -> None:
+        """A sequence that has not ended gives up its KV: what was computed is wasted.
+
+        With an owner, some of it may be found again.
+        """
         sequence.request.wasted += sequence.worked
         self.leave(sequence)
-        self.world.memory.release(sequence)
+        self.world.memory.release(sequence, owner)
 
     def leave(self, sequence: Sequence) -> None:
         """Take a sequence out of all queues."""

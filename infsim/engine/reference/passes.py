@@ -98,7 +98,7 @@ class Passes:
         if request.made < request.total:
             return True
         world.iterations.leave(sequence)
-        world.memory.release(sequence)
+        world.memory.release(sequence, owner=~request.id)
         world.dispatch.answered(request, node)
         return False
 
