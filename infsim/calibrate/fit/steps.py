@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ from infsim.cost.rates import Rates
 from infsim.cost.roofline import RooflineStepCost
 from infsim.errors import InputError
 from infsim.model.catalog import load, load_format
+from infsim.model.formats import Format
+from infsim.model.graph import Operator
 
 NOISE = 0.03
 """Relative error of a measured step."""
@@ -169,7 +172,7 @@ def _fit(device: Device, steps: Sequence[Step], formats: Sequence[str]) -> _Fitt
         ]
         return np.concatenate([errors, (logs - means) / widths])
 
-    return fitted(least_squares(residuals, means).x)
+    return fitted(least_squares(residuals, means, xtol=1e-6, ftol=1e-8).x)
 
 
 def _with(device: Device, rates: _Fitted, form: str) -> Device:
@@ -182,12 +185,28 @@ def _with(device: Device, rates: _Fitted, form: str) -> Device:
 
 
 def _predict(device: Device, step: Step) -> float:
+    """Time of a step by the roofline: that of its layers, each kind priced once."""
     node = Node(name="fitted", device=device)
-    cost = RooflineStepCost(node, load_format(step.format), load(step.model).graph.operators)
     tokens = step.prefill
-    pairs = tokens * (tokens + 1) / 2
-    context = float(step.decodes * step.context)
-    return cost.step_s(tokens, pairs, tokens, step.decodes, context, max(step.decodes, 1))
+    work = (tokens, tokens * (tokens + 1) / 2, float(tokens), step.decodes,
+            float(step.decodes * step.context), max(step.decodes, 1))  # fmt: skip
+    alone = device.overhead_s
+    form = _format(step.format)
+    return alone + sum(
+        count * (RooflineStepCost(node, form, [operator]).step_s(*work) - alone)
+        for operator, count in _kinds(step.model)
+    )
+
+
+@lru_cache(maxsize=64)
+def _kinds(model: str) -> tuple[tuple[Operator, int], ...]:
+    """Return the operators of a model that differ in more than their name, and how many."""
+    return tuple(Counter(replace(op, name="") for op in load(model).graph.operators).items())
+
+
+@lru_cache(maxsize=64)
+def _format(name: str) -> Format:
+    return load_format(name)
 
 
 def _named(step: Step) -> str:
