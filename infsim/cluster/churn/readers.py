@@ -1,9 +1,9 @@
 """Readers of public availability traces; what is damaged is refused with its place.
 
-``avt``: uptimes of peers, a node per line, ``id n s1 e1 s2 e2 …``
-with ``n`` uptimes in seconds. ``spot``: JSON of the SkyPilot spot traces, ``gap_seconds`` and the
-number of nodes that a zone had (availability), or kept (preemption), at each tick. ``csv``: our
-own outages by name, see `infsim.cluster.outages`.
+``avt``: uptimes of peers, a node per line, ``id n s1 e1 s2 e2 …`` with ``n`` uptimes in seconds.
+``spot``: JSON of the SkyPilot spot traces, ``gap_seconds`` and the number of nodes that a zone had
+(availability), or kept (preemption), at each tick. For outages of nodes by name see
+`infsim.cluster.outages`.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def read_avt(path: Path, duration_s: float | None = None) -> ChurnTrace:
     if not rows or not (duration_s or last_s):
         raise InputError("no uptime in it", where=Where(str(path)))
     nodes = tuple(NodeTrace(name, up) for name, up in rows.items())
-    return ChurnTrace(nodes, duration_s or last_s, path.stem)
+    return ChurnTrace(nodes, duration_s or float(last_s), path.stem)
 
 
 def _avt_row(words: Sequence[str], where: Where) -> Any:
