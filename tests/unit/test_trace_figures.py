@@ -39,7 +39,8 @@ def test_the_lines_are_the_statistics() -> None:
     ]  # fmt: skip
     for index, summary in enumerate(summaries.values()):
         dispersion = panel(axes, "Burstiness").get_lines()[index]
-        shown = dict(zip(*map(list, dispersion.get_data()), strict=True))
+        x, y = dispersion.get_data()
+        shown = dict(zip(np.asarray(x).tolist(), np.asarray(y).tolist(), strict=True))
         expected = {s: v for s, v in summary.dispersion.items() if 5 * s <= summary.duration_s}
         assert shown == pytest.approx(expected)
         x, y = panel(axes, "Prompts").get_lines()[index].get_data()
