@@ -119,6 +119,12 @@ class PolicyError(InfsimError):
         return f"{self.kind} policy {self.policy!r}{request}: {self.reason}"
 
 
+class FetchError(InfsimError):
+    """Public data could not be fetched; the message says what was tried, and what can be done."""
+
+    exit_code = 4
+
+
 class ConservationError(InfsimError):
     """The audit at the end of a run failed: a bug in the engine."""
 

@@ -1,7 +1,13 @@
-"""Where the data that come with infsim are: ``scenarios``, ``traces``, ``calibration``."""
+"""Where data are: those that come with infsim, and public ones that were fetched.
+
+``scenarios``, ``traces`` and ``calibration`` come with it; `infsim trace fetch` puts public traces
+into a cache of the user.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,8 +59,63 @@ def data_file(folder: str, name: str, suffixes: Sequence[str]) -> Path:
         path = data_folder(folder) / f"{name}{suffix}"
         if path.is_file() and path.name.endswith(tuple(suffixes)):
             return path
-    known = data_names(folder, suffixes)
+    known = list(data_names(folder, suffixes))
+    if folder == "traces":
+        if name in public_names():
+            return _fetched(name, suffixes)
+        known += public_names()
     raise InputError(
         f"no file {name!r}, and none of this name in {folder}{did_you_mean(name, known)}",
         hint=f"infsim ships {', '.join(known)}" if known else None,
     )
+
+
+# --- public data in the cache of the user ---------------------------------------------------
+
+PUBLIC = "traces/public"
+"""Folder of what is known of public traces: a file each, which says where it is."""
+
+
+def cache_folder() -> Path:
+    """Return the folder of fetched data: ``INFSIM_CACHE``, or that of the platform for caches."""
+    told = os.environ.get("INFSIM_CACHE")
+    if told:
+        return Path(told).expanduser()
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "infsim"
+
+
+def public_names() -> tuple[str, ...]:
+    """Return the names of the public traces that can be fetched."""
+    return data_names(PUBLIC, (".yaml",))
+
+
+def fetched_folder(name: str) -> Path:
+    """Return the folder of the cache for a public trace, be it there or not."""
+    return cache_folder() / "traces" / name
+
+
+def fetched_files(name: str) -> tuple[Path, ...]:
+    """Return the files of a public trace that are in the cache, without those half fetched."""
+    if name not in public_names() or not fetched_folder(name).is_dir():
+        return ()
+    found = (path for path in fetched_folder(name).iterdir() if path.is_file())
+    return tuple(sorted(p for p in found if not p.name.startswith(".")))
+
+
+def _fetched(name: str, suffixes: Sequence[str]) -> Path:
+    """Return the file of a public trace."""
+    files = fetched_files(name)
+    if not files:
+        raise InputError(
+            f"{name!r} is a public trace that is not on this machine yet",
+            hint=f"fetch it with: infsim trace fetch {name}",
+        )
+    if len(files) > 1 or not files[0].name.endswith(tuple(suffixes)):
+        raise InputError(f"{name!r} is no single trace of requests, but {fetched_folder(name)}")
+    return files[0]

@@ -1,8 +1,8 @@
 """``infsim``: the commands, and how they end.
 
-Exit codes: 0 all is well, 1 a bug or a rerun that differs, 2 bad input, 3 a policy failed, 130
-interrupted. Only the result goes to stdout. Each command imports what it needs when it runs, so
-that ``infsim --help`` is quick.
+Exit codes: 0 all is well, 1 a bug or a rerun that differs, 2 bad input, 3 a policy failed, 4 a
+download failed, 130 interrupted. Only the result goes to stdout. Each command imports what it
+needs when it runs, so that ``infsim --help`` is quick.
 """
 
 from __future__ import annotations
@@ -39,7 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments : sequence of str, optional
         Those of the process by default.
     """
-    from infsim.cli import calibrate, calibrate_fit, churn, inspect, listing, run, trace  # noqa: F401 - they add commands
+    from infsim.cli import (  # noqa: F401 - they add their commands
+        calibrate,
+        calibrate_fit,
+        churn,
+        fetch,
+        inspect,
+        listing,
+        run,
+        trace,
+    )
 
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
