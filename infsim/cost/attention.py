@@ -62,6 +62,7 @@ class AttentionTime:
         self._prefill = _rows(table.prefill_s, len(table.prefixes))
         self._decode = _rows(table.decode_s, len(table.contexts))
         self._joint: dict[int, _Planes] = {}
+        self._placed: dict[float, tuple[int, float]] = {}
         self._several = _rows(table.prompts_s, len(table.prompt_chunks) or 1)
         group = table.heads / table.kv_heads
         self._token_s = (1 + group) * entry_s / kv_ratio / MOVED
@@ -86,8 +87,17 @@ class AttentionTime:
 
     def prefill_s(self, tokens: float, pairs: float) -> float:
         """Seconds of prompts without decodes."""
-        blocks, chunk, prefix, others_s = self._one_chunk(tokens, pairs)
-        time_s = blocks * (self._chunk_s(chunk, prefix) + others_s)
+        place = self._placed.get(tokens)
+        if place is None:
+            place = self._placed[tokens] = _place(self._chunks, tokens * self._queries)
+        prefix = pairs / tokens - (tokens * self._queries + 1) / 2
+        if prefix >= 0 and tokens <= self.longest_chunk:
+            i, f = place
+            k, u = _place(self._prefixes, prefix)
+            time_s = _between(self._prefill[i], self._prefill[i + 1], f, k, u)
+        else:
+            blocks, chunk, prefix, others_s = self._one_chunk(tokens, pairs)
+            time_s = blocks * (self._chunk_s(chunk, prefix) + others_s)
         least_s = pairs * self.pair_s
         return time_s if time_s > least_s else least_s
 

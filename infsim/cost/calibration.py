@@ -35,16 +35,17 @@ class LinearTable:
         Rows of the input, increasing.
     shapes : mapping of (int, int) to tuple of float
         Seconds at each of ``tokens`` by output and input features (n, k).
-    experts : mapping of (int, int, int, int) to Curve
-        Grouped products of mixtures of experts against tokens, by output and input features of
-        one expert, experts, and experts of a token.
+    experts : mapping of (int, int, int) to tuple of (float, Curve)
+        Grouped products of mixtures of experts, by output and input features of one expert (all
+        its matrices as one) and experts: for each number of tokens a curve along the experts
+        that get some of them.
     """
 
     format: str
     library: str
     tokens: tuple[float, ...]
     shapes: Mapping[tuple[int, int], tuple[float, ...]]
-    experts: Mapping[tuple[int, int, int, int], Curve]
+    experts: Mapping[tuple[int, int, int], tuple[tuple[float, Curve], ...]]
 
 
 @dataclass(frozen=True)
@@ -308,8 +309,9 @@ def _linear_json(table: LinearTable) -> dict[str, Any]:
             {"n": n, "k": k, "time_us": _us(times)} for (n, k), times in table.shapes.items()
         ],
         "experts": [
-            dict(zip(("n", "k", "experts", "active"), key, strict=True)) | _curve_json(curve)
-            for key, curve in table.experts.items()
+            {"n": n, "k": k, "experts": experts, "tokens": tokens} | _curve_json(curve)
+            for (n, k, experts), curves in table.experts.items()
+            for tokens, curve in curves
         ],
     }
 
@@ -318,16 +320,11 @@ def _linear(entry: Mapping[str, Any]) -> LinearTable:
     shapes = {(row["n"], row["k"]): _seconds(row["time_us"]) for row in entry["shapes"]}
     for times in shapes.values():
         Curve(tuple(entry["tokens"]), times)  # its checks
-    return LinearTable(
-        entry["format"],
-        entry["library"],
-        tuple(entry["tokens"]),
-        shapes,
-        {
-            (row["n"], row["k"], row["experts"], row["active"]): _curve(row)
-            for row in entry["experts"]
-        },
-    )
+    experts: dict[tuple[int, int, int], tuple[tuple[float, Curve], ...]] = {}
+    for row in entry["experts"]:
+        key = row["n"], row["k"], row["experts"]
+        experts[key] = (*experts.get(key, ()), (row["tokens"], _curve(row)))
+    return LinearTable(entry["format"], entry["library"], tuple(entry["tokens"]), shapes, experts)
 
 
 _GRIDS = {

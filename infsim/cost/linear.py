@@ -92,15 +92,17 @@ class LinearTimes:
         return Curve(self.table.tokens, tuple(times))
 
     def grouped(self, shards: Sequence[tuple[int, int]], experts: int, active: int) -> Curve | None:
-        """Experts measured together, None if these were not.
+        """Experts measured together, at the expected number that gets tokens; None if not measured.
 
         The table has them by the parameters of one expert: all its matrices share the inner or
         the outer features, so that they count as one matrix.
         """
         weights = sum(n * k for n, k in shards)
-        for (n, k, known, known_active), curve in self.table.experts.items():
-            if (n * k, known, known_active) == (weights, experts, active):
-                return curve
+        for (n, k, known), curves in self.table.experts.items():
+            if (n * k, known) == (weights, experts):
+                tokens, along = zip(*curves, strict=True)
+                used = [used_experts(m, experts, active) for m in tokens]
+                return Curve(tokens, tuple(c.at(u) for c, u in zip(along, used, strict=True)))
         return None
 
     def _estimate(self, n: int, k: int) -> tuple[float, ...]:

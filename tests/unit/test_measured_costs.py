@@ -324,6 +324,19 @@ def test_experts_share_the_tokens() -> None:
     assert 2.5 < many / one < 6  # a token reads 2 of 8 experts, 64 read all
 
 
+def test_experts_that_were_measured_together_are_priced_at_those_that_get_tokens() -> None:
+    peak = Peak(1e-16, 1e-14, 1e-14)
+    grouped = tuple((m, Curve((1.0, 8.0), (m + 1.0, m + 8.0))) for m in (1.0, 64.0))
+    table = replace(a_calibration().linears[0], experts={(384, 256, 8): grouped})
+    curve = LinearTimes(table, peak).grouped([(256, 256), (256, 128)], 8, 2)
+    assert curve is not None
+    assert curve.at(1) == pytest.approx(1 + 2)
+    assert curve.at(64) == pytest.approx(64 + 8, rel=1e-6)
+    assert LinearTimes(table, peak).grouped([(256, 256)], 8, 2) is None
+    known = a_calibration(linears=(table,))
+    assert Calibration.from_json(json.loads(json.dumps(known.to_json()))).linears[0].experts
+
+
 def test_tensor_parallelism_divides_and_reduces() -> None:
     slow = CollectiveTable(2, Curve((1.0, 1e6), (1e-3, 2e-3)))
     node = Node("n", load_device("rtx-4090"), 2)

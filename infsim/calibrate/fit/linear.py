@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from infsim.calibrate.fit.points import curves
 from infsim.calibrate.table import KernelTable
 from infsim.cost.calibration import LinearTable
+from infsim.cost.curves import Curve
 
 
 def linear_rows(table: KernelTable) -> dict[tuple[str, str], KernelTable]:
@@ -31,7 +33,21 @@ def fit_linears(table: KernelTable) -> list[LinearTable]:
         kind = "16 bits" if form in ("bf16", "fp16") else form
         if kind not in best or len(rows) > best[kind][0]:
             best[kind] = len(rows), linear_table(form, library, rows)
-    return [fitted for _, fitted in best.values()]
+    return [
+        replace(fitted, experts=_experts(table.select(kernel="linear", format=fitted.format)))
+        for _, fitted in best.values()
+    ]
+
+
+def _experts(rows: KernelTable) -> dict[tuple[int, int, int], tuple[tuple[float, Curve], ...]]:
+    """Return curves along the experts that get tokens, by shape and experts, and by tokens."""
+    grouped = rows.take((rows["experts"] > 0) & (rows["active_experts"] > 0) & (rows["n"] > 0))
+    found: dict[tuple[int, int, int], tuple[tuple[float, Curve], ...]] = {}
+    for (n, k, experts, tokens), curve in curves(
+        grouped, ("n", "k", "experts", "tokens"), "active_experts"
+    ).items():
+        found[n, k, experts] = (*found.get((n, k, experts), ()), (float(tokens), curve))
+    return found
 
 
 def linear_table(form: str, library: str, rows: KernelTable) -> LinearTable:
