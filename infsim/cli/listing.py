@@ -21,6 +21,7 @@ class What(StrEnum):
     formats = "formats"
     devices = "devices"
     traces = "traces"
+    churn = "churn"
     energy = "energy"
     accuracy = "accuracy"
     scenarios = "scenarios"
@@ -132,6 +133,17 @@ def _traces() -> tuple[Row, Iterable[Row]]:
     return ("name", "about"), rows()
 
 
+def _churn() -> tuple[Row, Iterable[Row]]:
+    from infsim.cluster.churn.profile import FOLDER, SUFFIXES, load_profile
+    from infsim.paths import data_file, data_names
+
+    def rows() -> Iterable[Row]:
+        for name in data_names(FOLDER, SUFFIXES):
+            yield name, f"like: {load_profile(data_file(FOLDER, name, SUFFIXES)).source['trace']}"
+
+    return ("name", "about"), rows()
+
+
 def _energy() -> tuple[Row, Iterable[Row]]:
     from infsim.cluster.electricity_profile import load_electricity
     from infsim.paths import data_file, data_names
@@ -168,6 +180,7 @@ _LISTS: dict[What, Callable[[], tuple[Row, Iterable[Row]]]] = {
     What.formats: _formats,
     What.devices: _devices,
     What.traces: _traces,
+    What.churn: _churn,
     What.energy: _energy,
     What.accuracy: _accuracy,
     What.scenarios: _scenarios,

@@ -100,11 +100,11 @@ def _duration(entry: Any) -> Duration:
 
 
 def _profile(entry: schema.ProfileOutages, members: Sequence[Member]) -> list[Availability]:
-    from infsim.cluster.churn.profile import load_profile
+    from infsim.cluster.churn.profile import FOLDER, SUFFIXES, load_profile
 
     path = Path(entry.profile)
     if not path.is_absolute():
-        path = data_file(schema.PROFILES, entry.profile, schema.PROFILE_SUFFIXES)
+        path = data_file(FOLDER, entry.profile, SUFFIXES)
     profile = load_profile(path)
     return [
         profile.availability(member.region, entry.zone or member.group_name, entry.start)

@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from infsim.cluster.churn.profile import FOLDER, SUFFIXES
 from infsim.scenario.schema.base import (
     File,
     Fraction,
@@ -26,10 +27,6 @@ from infsim.scenario.schema.base import (
     file_in,
     told_by,
 )
-
-PROFILES = "traces/churn"
-PROFILE_SUFFIXES = (".yaml",)
-
 
 class Distribution(Part):
     """Base of the distributions of a duration."""
@@ -173,7 +170,7 @@ class OutageList(Leave):
         return self
 
 
-_profile = file_in(PROFILES, *PROFILE_SUFFIXES)
+_profile = file_in(FOLDER, *SUFFIXES)
 
 
 def _always_or_profile(value: Any, info: ValidationInfo) -> Any:
@@ -184,7 +181,8 @@ class ProfileOutages(Leave):
     """Nodes like those of a trace, made from a profile."""
 
     profile: Annotated[str, _profile]
-    """A file that `infsim churn fit` wrote, or the bare name of a profile that infsim ships."""
+    """A file that `infsim churn fit` wrote, or the bare name of a profile that infsim ships
+    (`infsim list churn`)."""
     zone: Name | None = None
     """Name of the zone, for profiles of zones that fail as a whole; by default that of the group
     of nodes. Zones of the same region have outages together."""
