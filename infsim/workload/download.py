@@ -131,6 +131,8 @@ class _Transfer:
         self.part = part
         self.timeout_s = timeout_s
         self.progress = progress
+        # of our own: that of the library keeps the proxies of its first use
+        self._opener = urllib.request.build_opener()
         self.tag = part.with_suffix(".etag")  # the url, and its entity tag
 
     def complete(self, url: str) -> None:
@@ -174,7 +176,7 @@ class _Transfer:
     def _go_on(self, url: str, have: int) -> None:
         """Ask for what is missing, and write what comes."""
         try:
-            response = urllib.request.urlopen(self._request(url, have), timeout=self.timeout_s)
+            response = self._opener.open(self._request(url, have), timeout=self.timeout_s)
         except urllib.error.HTTPError as error:
             error.close()
             if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
