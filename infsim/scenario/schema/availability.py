@@ -28,6 +28,7 @@ from infsim.scenario.schema.base import (
     told_by,
 )
 
+
 class Distribution(Part):
     """Base of the distributions of a duration."""
 
@@ -174,7 +175,7 @@ _profile = file_in(FOLDER, *SUFFIXES)
 
 
 def _always_or_profile(value: Any, info: ValidationInfo) -> Any:
-    return value if value == "always" else _profile.func(value, info)  # type: ignore[call-arg,arg-type]
+    return value if value == "always" else _profile.func(value, info)  # type: ignore[call-arg]
 
 
 class ProfileOutages(Leave):
