@@ -24,25 +24,39 @@ MOST_POINTS = 20
 
 
 def fit_attentions(table: KernelTable) -> list[AttentionTable]:
-    """Return tables of each number type of the KV cache, head size and heads per KV head.
+    """Return a table of each number type of the KV cache and shape of heads.
 
-    Of equal ones the shape with most points is taken. Rows of sliding windows are left out, and
-    shapes without prompts or without decodes, or that no model of the catalogue has.
+    Kept are the shapes of the catalogue's models and of their tensor-parallel shards; of a kind
+    (head size, heads per KV head) of which none was measured, the shape with most points. Rows of
+    sliding windows are left out, and shapes without prompts or without decodes.
     """
-    best: dict[tuple[str, int, float], tuple[int, AttentionTable]] = {}
     used = _used_shapes()
-    for (form, library, shape), rows in attention_rows(table).items():
-        heads, kv_heads, head_dim = shape
-        kind = form, head_dim, heads / kv_heads
-        if kind[1:] in used and (kind not in best or best[kind][0] < len(rows)):
-            best[kind] = len(rows), attention_table(rows, form, library, shape)
-    return [fitted for _, fitted in best.values()]
+    kinds = {_kind(shape) for shape in used}
+    found = attention_rows(table)
+    kept = {key for key in found if key[2] in used}
+    known = {(form, _kind(shape)) for form, _, shape in kept}
+    for key in sorted(found, key=lambda key: len(found[key]), reverse=True):
+        kind = key[0], _kind(key[2])
+        if kind[1] in kinds and kind not in known:
+            known.add(kind)
+            kept.add(key)
+    return [attention_table(rows, *key) for key, rows in found.items() if key in kept]
 
 
-def _used_shapes() -> set[tuple[int, float]]:
-    """Head size and heads per KV head of the models of the catalogue."""
+def _kind(shape: Shape) -> tuple[int, float]:
+    heads, kv_heads, head_dim = shape
+    return head_dim, heads / kv_heads
+
+
+def _used_shapes() -> set[Shape]:
+    """Heads, KV heads and head size of the catalogue's models on 1 to 8 devices."""
     operators = (load(name).graph.operators[0] for name in MODELS.names())
-    return {(op.head_dim, op.heads / op.kv_heads) for op in operators if op.kv_heads}
+    return {
+        (op.heads // devices, max(op.kv_heads // devices, 1), op.head_dim)
+        for op in operators
+        for devices in (1, 2, 4, 8)
+        if op.kv_heads and op.heads % devices == 0
+    }
 
 
 def attention_rows(table: KernelTable) -> dict[tuple[str, str, Shape], KernelTable]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from math import log
 from typing import Any
 
 import numpy as np
@@ -177,8 +178,9 @@ def _other_shape(
     ]
     if not like:
         return
-    ratio = kv_heads / like[0].kv_heads
-    times = AttentionTime(like[0], ratio, ratio)
+    near = min(like, key=lambda table: abs(log(table.kv_heads / kv_heads)))
+    ratio = kv_heads / near.kv_heads
+    times = AttentionTime(near, ratio, ratio)
     columns = ("prefills", "chunk", "prefix", "decodes", "context")
     errors: dict[str, list[float]] = {"prefill": [], "decode": []}
     for (count, chunk, prefix, decodes, context), true in medians(rows, columns).items():

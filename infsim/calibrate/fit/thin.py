@@ -18,7 +18,7 @@ from infsim.cost.linear import NEIGHBOURS, Peak
 Array = NDArray[np.float64]
 
 MOST_SHAPES = 100
-MOST_TIMES = 4000
+MOST_TIMES = 6000
 MOST_POINTS = 160
 LEAST_SIZE = 256
 
