@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from infsim.calibrate.audit import audit
 from infsim.calibrate.bounds import least_time_s
@@ -55,13 +53,15 @@ def made(compute: float, bandwidth: float, layer_s: float) -> KernelTable:
     )
 
 
-@settings(deadline=None, max_examples=8)
-@given(st.floats(0.3, 0.9), st.floats(0.65, 0.95), st.floats(3e-5, 2e-4))
+@pytest.mark.parametrize(
+    ("compute", "bandwidth", "layer_s"),
+    [(0.3, 0.75, 1e-4), (0.9, 0.95, 3e-5), (0.5, 0.65, 2e-4), (0.6, 0.8, 6e-5)],
+)
 def test_the_rates_that_made_the_steps_are_found(
     compute: float, bandwidth: float, layer_s: float
 ) -> None:
     rates = fit_steps(made(compute, bandwidth, layer_s))
-    # but for the pull of the prior, whose middle is 0.85 of the bandwidth
+    # near, as the prior pulls a little
     assert rates.compute == pytest.approx({"fp16": compute, "q4-k-m": compute}, rel=0.02)
     assert rates.bandwidth == pytest.approx(bandwidth, rel=0.03)
     assert rates.layer_s == pytest.approx(layer_s, rel=0.2)
