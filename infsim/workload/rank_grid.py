@@ -208,6 +208,8 @@ def fit_drift(
         n = np.bincount(piece, minlength=pieces).reshape(-1, 2)
         total = np.bincount(piece, weights=score, minlength=pieces).reshape(-1, 2)
         n, total = n[n.min(axis=1) > 0], total[n.min(axis=1) > 0]
+        if not len(n):
+            break
         weight = 1 / (1 / n).sum(axis=1)
         difference = np.subtract(*(total / n).T)
         estimate = (weight * difference**2 - 1).sum() / (4 * weight.sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,10 +35,24 @@ def made_per_second(workload: Workload, requests: int = 500_000) -> float:
     return rate
 
 
-@pytest.mark.parametrize("name", ["azure-conv-like", "azure-code-like", "mooncake-conv-like"])
+@pytest.mark.parametrize(
+    "name",
+    ["azure-conv-like", "azure-code-like", "mooncake-conv-like", "servegen-deepseek-r1-like"],
+)
 def test_profiles_make_a_million_requests_per_second(name: str) -> None:
-    profile = load_profile(data_folder("traces") / f"{name}.yaml")
+    """Without sessions, which the next test is about."""
+    profile = replace(load_profile(data_folder("traces") / f"{name}.yaml"), sessions=None)
     assert made_per_second(profile.workload(cycles=None)) > 1e6
+
+
+def test_sessions_and_prefixes_of_a_profile() -> None:
+    """Dialogues with 24 blocks a prompt: the hashes are most of what is made, 23 a request."""
+    profile = load_profile(data_folder("traces") / "mooncake-conv-like.yaml")
+    rate = made_per_second(profile.workload(cycles=None))
+    print(f"{rate * 23 / 1e6:.1f} million prefix hashes per CPU second")
+    assert rate > 0.25e6
+    # session ids alone
+    assert made_per_second(replace(profile, prefixes=None).workload(cycles=None)) > 0.4e6
 
 
 def test_synthetic_requests_with_everything_assigned() -> None:

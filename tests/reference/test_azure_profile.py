@@ -85,9 +85,8 @@ def test_real_traces_wait_as_published(
 
 @pytest.mark.parametrize("name", TRACES)
 def test_shipped_profiles_keep_queueing(name: str) -> None:
-    rows = {
-        row.name: row for row in compare(real_trace(name), load_profile(shipped(name)).workload())
-    }
+    made = load_profile(shipped(name)).workload()
+    rows = {row.name: row for row in compare(real_trace(name), made, range(25), hits=False)}
     waits = [rows[f"wait {part}"] for part in ("mean", "p95", "p99")]
     assert np.mean([error(row) for row in waits]) < LARGEST_ERROR[name]
     assert error(waits[0]) < 0.05
@@ -102,21 +101,21 @@ def test_shipped_profiles_keep_queueing(name: str) -> None:
 @pytest.mark.parametrize("name", TRACES)
 def test_errors_in_the_profile_are_those_it_has(name: str) -> None:
     profile = load_profile(shipped(name))
-    seeds = range(profile.errors["seeds"])
-    for row in compare(real_trace(name), profile.workload(), seeds):
+    for row in compare(real_trace(name), profile.workload(), range(8), hits=False):
         said = profile.errors[row.name]
-        # numbers of the profile are rounded, which moves a queue a little
         assert said["real"] == pytest.approx(row.real, rel=1e-3)
-        assert said["made"] == pytest.approx(row.made, rel=0.1, abs=0.02)
+        # the profile tells the mean of more seeds
+        error = 4 * said["sd"] / 8**0.5
+        assert said["made"] == pytest.approx(row.made, rel=0.02, abs=0.02 + error)
 
 
 def test_made_conversations_hit_a_cache_as_often_as_real_ones() -> None:
-    """Mooncake conversation; the sizes for which rates were published, partial blocks included."""
-    sizes = [1000, 3000, 10_000, 30_000, 50_000, 100_000, None]
-    published = [0.045, 0.065, 0.211, 0.326, 0.355, 0.364, 0.366]
+    """Mooncake conversation, rates that were published; partial blocks count there."""
+    sizes = [1000, 10_000, 50_000, None]
+    published = [0.045, 0.211, 0.355, 0.366]
     profile = load_profile(shipped("mooncake-conv-like"))
     made = []
-    for seed in range(12):
+    for seed in range(5):
         requests = read_all(profile.workload().blocks(Streams(seed)))
         made.append(hit_curve(with_partial_blocks(requests), sizes))
     assert np.mean(made, axis=0) == pytest.approx(published, abs=0.012)
