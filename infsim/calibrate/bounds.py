@@ -51,6 +51,7 @@ CACHE_BYTES: Mapping[str, float] = {
     "rtx-5090": 96 * MIB,
     "rtx-6000-ada": 96 * MIB,
     "rtx-a4000": 4 * MIB,
+    "rtx-pro-6000": 128 * MIB,
     "rtx-a6000": 6 * MIB,
     "t4": 4 * MIB,
     "v100-16gb": 6 * MIB,

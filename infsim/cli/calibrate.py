@@ -61,11 +61,11 @@ def fit_steps(
     ] = None,
 ) -> None:
     """Fit a roofline to whole steps, where no kernels were measured."""
-    from infsim.calibrate.fit.steps import fit_steps as fit
+    from infsim.calibrate.fit import steps
     from infsim.calibrate.table import KernelTable
-    from infsim.cost.rates import FILE, write_rates
+    from infsim.cost.rates import FILE
 
-    rates = fit(KernelTable.read(table))
+    rates = steps.fit_steps(KernelTable.read(table))
     shares = ", ".join(f"{form} {share:.3f}" for form, share in rates.compute.items())
     print(f"{rates.device}: share of the arithmetic: {shares}; of the bandwidth:", end=" ")
     print(f"{rates.bandwidth:.3f}; {rates.layer_s * 1e6:.1f} us a layer")
@@ -76,7 +76,7 @@ def fit_steps(
     for note in rates.notes:
         print(f"  {note}")
     target = out or table / FILE
-    write_rates(rates, target)
+    steps.write_rates(rates, target)
     print(target)
 
 

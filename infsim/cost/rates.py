@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -79,14 +79,6 @@ def read_rates(path: Path) -> Rates:
         return Rates(**data | {"notes": tuple(data.get("notes", ()))})
     except TypeError as error:
         raise InputError(f"no rates: {error}", where=Where(str(path))) from error
-
-
-def write_rates(rates: Rates, path: Path) -> None:
-    """Write a ``rates.json``, whole or not at all."""
-    from infsim.results.folder import whole_file
-
-    with whole_file(path) as scratch:
-        scratch.write_text(json.dumps(asdict(rates), indent=1) + "\n", encoding="utf-8")
 
 
 @lru_cache(maxsize=64)

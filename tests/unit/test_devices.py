@@ -54,6 +54,7 @@ IN_TABLE = {
     "rtx-4090": "GeForce RTX 4090",
     "rtx-5090": "GeForce RTX 5090",
     "rtx-6000-ada": "RTX 6000 Ada Generation",
+    "rtx-pro-6000": "RTX PRO 6000 Blackwell",
     "rtx-a4000": "RTX A4000",
     "rtx-a6000": "RTX A6000",
     "rx-7900-xtx": "Radeon RX 7900 XTX",

@@ -10,12 +10,12 @@ import pytest
 
 from infsim.calibrate.audit import audit
 from infsim.calibrate.bounds import least_time_s
-from infsim.calibrate.fit.steps import fit_steps
+from infsim.calibrate.fit.steps import fit_steps, write_rates
 from infsim.calibrate.importers.formats import read
 from infsim.calibrate.table import KernelTable, Meta
 from infsim.cluster.device import Device, load_device
 from infsim.cluster.node import Node
-from infsim.cost.rates import Rates, device_rates, fitted, read_rates, write_rates
+from infsim.cost.rates import Rates, device_rates, fitted, read_rates
 from infsim.cost.roofline import RooflineStepCost
 from infsim.cost.sources import step_cost
 from infsim.errors import InputError

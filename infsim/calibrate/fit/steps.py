@@ -9,10 +9,12 @@ decides where the steps do not (one decode step alone cannot tell overhead from 
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +108,14 @@ def fit_steps(table: KernelTable) -> Rates:
         held_out=held_out,
         notes=tuple(f"not used, far slower than in another format: {step}" for step in stalled),
     )
+
+
+def write_rates(rates: Rates, path: Path) -> None:
+    """Write a ``rates.json``, whole or not at all."""
+    from infsim.results.folder import whole_file
+
+    with whole_file(path) as scratch:
+        scratch.write_text(json.dumps(asdict(rates), indent=1) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)
