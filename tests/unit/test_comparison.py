@@ -201,3 +201,10 @@ def test_tables_take_fewer_alternatives_where_they_would_be_too_wide() -> None:
     assert sum("TTFT p50" in line for line in narrower) == 2
     labels = [line for line in narrower if "throughput" in line]
     assert all("±" in line for line in labels)  # nothing is folded
+
+
+def test_a_change_of_a_negative_cost_is_no_percentage() -> None:
+    """From -10 to -5 the cost rises by 5; half of the first value would read as a fall."""
+    found = Contrast("b", "energy_cost", -10.0, -5.0, Estimate(5.0), 0.001)
+    assert math.isnan(found.relative)
+    assert change(found) == "+5.00 *"
