@@ -230,7 +230,11 @@ def _own(zones: _Zones, zone: str, every: OnOff | None, regions: dict[str, OnOff
 
 
 def _single_nodes(trace: ChurnTrace) -> Population | None:
-    """Return the outages of single nodes while their zone has others; None if there are none."""
+    """Return the outages of single nodes while their zone has others; None if there are none.
+
+    Nodes are taken as independent then: a zone that loses some of its nodes at once is made to
+    lose them one by one.
+    """
     lost_s = total_s = falls = 0.0
     for zone in trace.zones:
         members = [node for node in trace.nodes if node.zone == zone]

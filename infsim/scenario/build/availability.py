@@ -106,10 +106,9 @@ def _profile(entry: schema.ProfileOutages, members: Sequence[Member]) -> list[Av
     if not path.is_absolute():
         path = data_file(FOLDER, entry.profile, SUFFIXES)
     profile = load_profile(path)
-    return [
-        profile.availability(member.region, entry.zone or member.group_name, entry.start)
-        for member in members
-    ]
+    places = [(member.region, entry.zone or member.group_name) for member in members]
+    by_place = {place: profile.availability(*place, entry.start) for place in set(places)}
+    return [by_place[place] for place in places]
 
 
 # --- observed -------------------------------------------------------------------------------
