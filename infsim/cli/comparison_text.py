@@ -109,6 +109,8 @@ def errors_table(profiles: Mapping[str, Profile]) -> str:
 
 def _cells(rows: Sequence[Row]) -> Iterator[list[str]]:
     for row in rows:
+        if math.isnan(row.real) and math.isnan(row.made):
+            continue
         # adding 0 takes the sign of what is rounded to 0
         relative = f"{round(row.error, 3) + 0:+.1%}" if not math.isnan(row.error) else ""
         error = "" if row.name.startswith("KS") else relative
@@ -118,7 +120,7 @@ def _cells(rows: Sequence[Row]) -> Iterator[list[str]]:
 def _title(name: str) -> str:
     for start in sorted(TITLES, key=len, reverse=True):
         if name == start or name.startswith(f"{start} "):
-            return TITLES[start].format(name[len(start) :].strip())
+            return TITLES[start].format(name[len(start) :].strip().replace("_", " "))
     return name
 
 

@@ -47,13 +47,10 @@ def _tables(summary: Summary) -> Iterator[tuple[str, Table]]:
     scales = [s for s in _SCALES_S if not math.isnan(summary.dispersion[s])]
     lags = [s for s in _LAGS_S if s in summary.count_autocorrelation]
     lags = [s for s in lags if not math.isnan(summary.count_autocorrelation[s])]
-    yield (
-        "arrivals",
-        [
-            ["rate in the busiest minute", _rate(summary.busiest_minute / 60)],
-            ["CV of gaps", _number(summary.gap_cv)],
-        ],
-    )
+    arrivals = [["CV of gaps", _number(summary.gap_cv)]]
+    if summary.duration_s >= 120:
+        arrivals.insert(0, ["rate in the busiest minute", _rate(summary.busiest_minute / 60)])
+    yield "arrivals", arrivals
     if scales:
         yield (
             "index of dispersion of counts (1: Poisson)",
@@ -118,7 +115,8 @@ def _correlations(lengths: LengthSummary) -> Iterator[str]:
 
 
 def _decimals(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.2f}"
+    # adding 0 takes the sign of what is rounded to 0
+    return "-" if math.isnan(value) else f"{round(value, 2) + 0:.2f}"
 
 
 def _sessions(summary: Summary) -> tuple[str, Table]:

@@ -182,10 +182,11 @@ def test_what_the_table_says() -> None:
     table = markdown("a", "b", rows, 20).splitlines()
     assert "| wait at load 0.8, p95 (service times) | 16 | 20.0 ± 1.0 | +25.0% | * |" in table
     assert "| wait at load 0.8, mean (service times) | 4 | 4.10 ± 0.50 | +2.5% | |" in table
-    assert "| index of dispersion, 300 s | - | - |  | |" in table
+    # what neither has is left out
+    assert not any("300 s" in line for line in table)
     # nearer than noise is no difference
     assert "| KS, gaps | 0.01 | 0.0050 ± 0.0010 |  | |" in table
-    assert "| KS, input_tokens | 0.01 | 0.1000 ± 0.0010 |  | * |" in table
+    assert "| KS, input tokens | 0.01 | 0.1000 ± 0.0010 |  | * |" in table
 
 
 def test_the_errors_of_shipped_profiles_are_one_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -193,9 +194,8 @@ def test_the_errors_of_shipped_profiles_are_one_table(capsys: pytest.CaptureFixt
     paths = sorted(data_folder("traces").glob("*.yaml"))
     profiles = {path.stem: load_profile(path) for path in paths}
     assert out == errors_table(profiles) + "\n"
-    for name, profile in profiles.items():
-        assert f"| `{name}` | real |" in out
-        assert f"{profile.errors['wait p99']['real']:.3g}" in out
+    assert all(f"| `{name}` | real |" in out for name in profiles)
+    assert f"{profiles['azure-conv-like'].errors['wait p99']['real']:.3g}" in out
     assert printed(capsys, "errors", "azure-conv-like").count("\n") == 4
     assert set(SHOWN[:3]) == {"wait mean", "wait p95", "wait p99"}
 
