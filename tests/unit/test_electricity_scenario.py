@@ -147,7 +147,7 @@ def test_mistakes_are_told_with_their_place(energy: Any, said: str) -> None:
 
 def test_a_wrong_zone_or_unit_is_told_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "prices.csv").write_text(PRICES.replace(" (EUR/MWh)", ""))
-    entry = {"file": str(tmp_path / "prices.csv"), "unit": "EUR/MW"}
+    entry: dict[str, Any] = {"file": str(tmp_path / "prices.csv"), "unit": "EUR/MW"}
     with pytest.raises(
         InputError, match=r"energy\.price\.unit: 'EUR/MW' is not a unit of price; did"
     ):

@@ -76,9 +76,9 @@ def test_checksums_of_what_is_compressed_here(tmp_path: Path) -> None:
         packed = shared(f"network/planetlab/{file.name}.gz")
         assert hashlib.sha256(gzip.decompress(packed.read_bytes())).hexdigest() == file.sha256
     clients = {file.name: file.sha256 for file in describe("servegen-deepseek-r1").files}
-    with tarfile.open(shared("workload/servegen-deepseek-r1/deepseek-r1.tar.gz")) as packed:
-        for member in packed:
-            data = packed.extractfile(member)
+    with tarfile.open(shared("workload/servegen-deepseek-r1/deepseek-r1.tar.gz")) as archive:
+        for member in archive:
+            data = archive.extractfile(member)
             if data is not None:
                 digest = hashlib.sha256(data.read()).hexdigest()
                 assert clients.pop(Path(member.name).name) == digest
