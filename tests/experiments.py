@@ -75,6 +75,7 @@ class Shape:
     context_limit: bool = False
     horizon: bool = False
     closed: bool = False  # users who wait for their answers
+    ahead: bool = False  # iterations planned ahead, each node a whole replica
     stale: bool = False
     transfer: str = "push"
     sharing: str = "fifo"
@@ -174,6 +175,7 @@ def build(shape: Shape, scale: float = 1.0, order: Sequence[int] | None = None) 
             transfer="relay" if shape.transfer == "relay" else "push",
             sharing="fifo" if shape.sharing == "fifo" else "max-min",
             prefix_cache=shape.prefix_cache,
+            plan_ahead=shape.ahead,
             horizon_s=_horizon(shape, rng, scale),
             max_attempts=int(rng.integers(1, 6)),
         ),
@@ -211,6 +213,10 @@ def _deployment(shape: Shape, index: int, rng: np.random.Generator) -> Deploymen
 
 
 def _plan(shape: Shape, operators: int, rng: np.random.Generator) -> Plan:
+    if shape.ahead:
+        nodes = range(shape.nodes)
+        whole = tuple(range(operators))
+        return Plan(tuple(Stage(i, whole) for i in nodes), tuple((i,) for i in nodes))
     if shape.layout == "mesh":
         stages = _spans(operators, shape.nodes, rng)
         for _ in range(int(rng.integers(1, 5))):  # further spans, that overlap with these

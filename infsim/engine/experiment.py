@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from infsim.cluster.cluster import Cluster
 from infsim.cost.costs import Costs
+from infsim.errors import InputError
 from infsim.model.deployment import Deployment
 from infsim.policy.interface import Batching, Delivery, Plan, Recovery, Router
 from infsim.rng import Streams
@@ -36,6 +37,8 @@ class Settings:
     prefix_cache : bool
         Whether KV blocks of equal prompt prefixes are shared, and those of preempted requests
         kept while there is room.
+    plan_ahead : bool
+        Whether an iteration is planned while the one before it runs.
     horizon_s : float or None
         The run ends here at the latest.
     drain_s : float
@@ -54,6 +57,7 @@ class Settings:
     transfer: Literal["push", "relay"] = "push"
     sharing: Literal["fifo", "max-min"] = "fifo"
     prefix_cache: bool = False
+    plan_ahead: bool = False
     horizon_s: float | None = None
     drain_s: float = 86400.0
     max_attempts: int = 10
@@ -82,3 +86,22 @@ class Experiment:
     settings: Settings = field(default_factory=Settings)
     accuracy: AccuracyTable | None = None
     accuracy_validation: AccuracyTable | None = None
+
+
+def check_plan_ahead(experiment: Experiment) -> None:
+    """Raise `InputError` where iterations are to be planned ahead and cannot be.
+
+    What the next iteration holds is known before the present one ends only where a node
+    computes all of a deployment, and nothing else.
+    """
+    if not experiment.settings.plan_ahead:
+        return
+    nodes = [stage.node for plan in experiment.plans for stage in plan.stages]
+    whole = all(
+        plan.pipelines is not None and all(len(pipeline) == 1 for pipeline in plan.pipelines)
+        for plan in experiment.plans
+    )
+    if not whole or len(nodes) != len(set(nodes)):
+        raise InputError("plan_ahead needs nodes that each hold one whole deployment")
+    if not experiment.batching.steady:
+        raise InputError("plan_ahead needs a steady batching policy, such as 'continuous'")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from infsim.engine.core import Engine
     from infsim.engine.node import RunningNode
 
-_NOTHING: tuple[Sequence, ...] = ()
+NOTHING: tuple[Sequence, ...] = ()
 
 
 class Shown(Sequences[Sequence]):
@@ -80,7 +80,7 @@ class PromptQueue:
     @property
     def waiting(self) -> Sequences[Sequence]:
         """Prompts that may be admitted: none at a boundary that preempted a sequence."""
-        return _NOTHING if self.preempted else self._shown_queue
+        return NOTHING if self.preempted else self._shown_queue
 
     @property
     def prefilling(self) -> Sequences[Sequence]:

@@ -8,7 +8,7 @@ from typing import Literal
 from infsim.cost.energy import PowerDraw
 from infsim.engine.core import Engine
 from infsim.engine.dispatch import Dispatcher
-from infsim.engine.experiment import Experiment
+from infsim.engine.experiment import Experiment, check_plan_ahead
 from infsim.engine.node import RunningNode
 from infsim.errors import ConservationError
 from infsim.results.recorder import RunRecord, Status
@@ -40,9 +40,12 @@ def simulate(
     ------
     PolicyError
         If a policy raises or answers what it must not.
+    InputError
+        If the experiment asks for what the engine cannot do.
     ConservationError
         If the audit at the end fails: a bug of the engine.
     """
+    check_plan_ahead(experiment)
     if engine == "reference":
         from infsim.engine.reference import simulate_reference
 

@@ -11,14 +11,16 @@ when the count reaches its ``finish``.
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from math import sqrt
+from math import inf, sqrt
 from typing import TYPE_CHECKING
 
 from infsim.engine.paths import Hop
-from infsim.engine.prompts import PromptQueue
+from infsim.engine.prompts import NOTHING, PromptQueue, Shown
 from infsim.engine.sequence import RUNNING, Sequence
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence as Sequences
+
     from infsim.engine.core import Engine
     from infsim.engine.node import RunningNode
 
@@ -56,11 +58,24 @@ class SoloHost(PromptQueue):
         self.decodes = False
         self.chunks: list[tuple[Sequence, int]] = []
         self.read = 0
+        # Where iterations are planned ahead: since when prompts are not known to the plan, and
+        # sequences whose KV is not known to be free.
+        self.ahead = engine.settings.plan_ahead
+        self.since_s = inf
+        self.ending: list[Sequence] = []
 
     @property
     def decoding(self) -> int:
         """Sequences ready to decode one token."""
         return len(self.members)
+
+    @property
+    def waiting(self) -> Sequences[Sequence]:
+        """Prompts that may be admitted, as far as the plan knows of them."""
+        if self.preempted or self.since_s == inf:
+            return super().waiting
+        known = [sequence for sequence in self.queue if sequence.queued_s <= self.since_s]
+        return Shown(known) if known else NOTHING
 
     # --- arrivals ------------------------------------------------------------------------------
 
@@ -74,12 +89,12 @@ class SoloHost(PromptQueue):
         elif node.running is not self:
             node.running.interrupt(self.engine.clock.now)
         elif self.steps > 1 and self.engine.kv.fits([sequence]):
-            self.interrupt(self.engine.clock.now)
+            self.interrupt(self.engine.clock.now, more=int(self.ahead))
 
-    def interrupt(self, now: float) -> None:
-        """End the run after the iteration in progress."""
+    def interrupt(self, now: float, more: int = 0) -> None:
+        """End the run after the iteration in progress, or so many more."""
         if self.steps > 1:
-            steps = self._ended_by(now, strictly=True)
+            steps = self._ended_by(now, strictly=True) + more
             if steps < self.steps:
                 self.steps = steps
                 self.node.shorten(self.start_s + self._duration(steps))
@@ -88,6 +103,15 @@ class SoloHost(PromptQueue):
 
     def begin(self, now: float) -> bool:
         """Begin the next iteration, or run of iterations."""
+        began = self._begin(now)
+        if self.since_s < inf:
+            self.since_s = inf
+            self._release_ended()
+            # with nothing to run there is no iteration that anything could be planned ahead of
+            return began or self._begin(now)
+        return began
+
+    def _begin(self, now: float) -> bool:
         self.preempted = False
         if self.members:
             self._grow(now)
@@ -123,7 +147,7 @@ class SoloHost(PromptQueue):
         base, slope, limit = self.hop.cost.decode_line(n, context + n)
         self.base, self.slope = base, slope
         steps = 1
-        if steady and not self._others_wait():
+        if steady and not self._others_wait() and not self._learns_soon():
             finishes = self.finishes
             while finishes[0][2].order != finishes[0][1] or finishes[0][2].state != RUNNING:
                 heappop(finishes)
@@ -166,6 +190,10 @@ class SoloHost(PromptQueue):
         if decodes:
             self.early.clear()
 
+    def _learns_soon(self) -> bool:
+        """Whether prompts wait, and the next plan will know more of them or of free memory."""
+        return bool(self.queue) and (bool(self.ending) or self.queue[-1].queued_s > self.since_s)
+
     def _others_wait(self) -> bool:
         hosts = self.node.hosts
         return len(hosts) > 1 and any(
@@ -178,6 +206,8 @@ class SoloHost(PromptQueue):
 
     def end(self, now: float) -> None:
         """The run is over: tokens are made, sequences end."""
+        if self.ahead:
+            self.since_s = self.start_s + self._duration(self.steps - 1)
         self._close(now, self.steps)
         ended = []
         finishes = self.finishes
@@ -242,8 +272,16 @@ class SoloHost(PromptQueue):
 
     def _finish(self, sequence: Sequence) -> None:
         self.running -= 1
-        self.engine.release(sequence)
+        if self.ahead:
+            self.ending.append(sequence)
+        else:
+            self.engine.release(sequence)
         self.engine.desk.ended(sequence, self.hop)
+
+    def _release_ended(self) -> None:
+        ending, self.ending = self.ending, []
+        for sequence in ending:
+            self.engine.release(sequence)
 
     # --- memory --------------------------------------------------------------------------------
 
@@ -364,6 +402,8 @@ class SoloHost(PromptQueue):
 
     def fail(self, now: float) -> None:
         """The node failed: keep the count of tokens that were made."""
+        self._release_ended()
+        self.since_s = inf
         if self.node.running is self:
             self.settle(now)
             done = self._ended_by(now, strictly=False) if self.steps > 1 else 0

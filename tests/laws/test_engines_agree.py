@@ -86,6 +86,7 @@ def is_free_of_ties(shape: Shape) -> bool:
 
 
 ALIKE = shapes().filter(is_free_of_ties)
+AHEAD = shapes(ahead=True, layout="pipelines", deployments=1, batching="chunked")
 ONE_NODE = shapes(layout="pipelines", nodes=1, deployments=1, tight=True)
 SLOW = [HealthCheck.too_slow]
 
@@ -100,6 +101,12 @@ def test_engines_agree(shape: Shape) -> None:
 @given(ONE_NODE)
 def test_engines_agree_on_one_node_short_of_memory(shape: Shape) -> None:
     """Here the fast engine runs whole series of iterations in one event."""
+    assert_same(*both(shape))
+
+
+@settings(deadline=None, max_examples=60, derandomize=True, suppress_health_check=SLOW)
+@given(AHEAD.filter(is_free_of_ties))
+def test_engines_agree_on_plans_made_ahead(shape: Shape) -> None:
     assert_same(*both(shape))
 
 

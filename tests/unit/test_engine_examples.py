@@ -18,6 +18,7 @@ from infsim.cluster.node import Client, Node, Site
 from infsim.engine.experiment import Experiment, Settings
 from infsim.engine.reference import simulate_reference
 from infsim.engine.simulation import simulate
+from infsim.errors import InputError
 from infsim.model.deployment import Deployment
 from infsim.model.graph import Operator, chain
 from infsim.model.model import Model
@@ -264,6 +265,37 @@ def test_a_failed_replica(run: Run, action: Action) -> None:
     assert requests["first_token_s"][0] == pytest.approx(prefill_s(10), abs=1e-12)
     assert record.nodes["iterations"].tolist() == [2, 4 - made]
     assert record.nodes["busy_s"][0] == pytest.approx(0.04, abs=1e-12)
+
+
+def test_a_plan_made_ahead_knows_of_a_prompt_one_iteration_later(run: Run) -> None:
+    """The second prompt comes during the first one's; it is computed after one decode."""
+    base = experiment([(0, 0, 1)], ((0,),), [(0.0, 8, 4), (0.001, 8, 1)])
+    at_once, ahead = (
+        run(replace(base, settings=replace(base.settings, plan_ahead=plan_ahead))).requests
+        for plan_ahead in (False, True)
+    )
+    assert at_once["start_s"].tolist() == pytest.approx([0.0, prefill_s(8)])
+    assert ahead["start_s"].tolist() == pytest.approx([0.0, prefill_s(8) + decode_s()])
+
+
+def test_a_plan_made_ahead_knows_of_free_memory_one_iteration_later(run: Run) -> None:
+    """The third prompt waits for the memory of the first, while the second decodes."""
+    requests = [(0.0, 4, 2), (0.0, 4, 6), (0.001, 8, 1)]
+    base = experiment([(0, 0, 1)], ((0,),), requests, memory_tokens=20)
+    at_once, ahead = (
+        run(replace(base, settings=replace(base.settings, plan_ahead=plan_ahead))).requests
+        for plan_ahead in (False, True)
+    )
+    assert at_once["end_s"][0] == ahead["end_s"][0]
+    assert at_once["start_s"][2] == at_once["end_s"][0]
+    assert ahead["start_s"][2] == pytest.approx(ahead["end_s"][0] + decode_s())
+
+
+def test_what_cannot_be_planned_ahead_is_refused(run: Run) -> None:
+    base = experiment([(0, 0, 1), (1, 1, 2)], ((0, 1),), [(0.0, 8, 4)], plan_ahead=True)
+    if run is simulate:
+        with pytest.raises(InputError, match="one whole deployment"):
+            run(base)
 
 
 def announced(experiment: Experiment, notice_s: float) -> Experiment:

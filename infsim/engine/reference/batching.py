@@ -47,7 +47,8 @@ class BatchLook:
         self.stages = host.stages
         self.decoding = sum(sequence.ready for sequence in host.admitted)
         self.prefilling = [PromptLook(s) for s in host.admitted if s.unfinished]
-        self.waiting = [self._look(s) for s in (host.waiting if show_waiting else [])]
+        known = [s for s in host.waiting if s.queued_s <= host.since_s]
+        self.waiting = [self._look(s) for s in (known if show_waiting else [])]
 
     def _look(self, sequence: Sequence) -> PromptLook:
         request, hops, prompt = sequence.request, sequence.path.hops, sequence.prompt

@@ -57,6 +57,9 @@ class Books:
     def close(self, end_s: float) -> None:
         """Take down the nodes and what is unfinished, and audit the run."""
         world = self.world
+        for node in world.nodes:
+            for host in node.hosts.values():
+                host.ending = []
         for request in world.requests:
             if not request.ended:
                 self.request(request, "unfinished")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from infsim.engine.reference.batching import BatchLook, PromptLook
@@ -46,9 +47,19 @@ class Nodes:
             hosts = after + [host for host in hosts if host.hop <= node.last_ran]
         for host in hosts:
             iteration = self._next(host)
+            if host.since_s < inf:
+                self._learn(host)
+                iteration = iteration or self._next(host)
             if iteration is not None:
                 self._start(node, iteration)
                 return
+
+    def _learn(self, host: Host) -> None:
+        """The next iteration is planned: what happened during the last one is known now."""
+        host.since_s = inf
+        for sequence in host.ending:
+            self.world.memory.release(sequence, owner=~sequence.request.id)
+        host.ending = []
 
     def _next(self, host: Host) -> Iteration | None:
         """What a host has to run now."""
@@ -225,6 +236,8 @@ class Nodes:
             return
         world, hop = self.world, iteration.host.hop
         self.record(node, finished=True)
+        if world.experiment.settings.plan_ahead:
+            iteration.host.since_s = iteration.start_s
         node.iterations += 1
         node.tokens += sum(item.tokens for item in iteration.items)
         for item in iteration.items:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from math import nan
+from math import inf, nan
 
 from infsim.cluster.node import Node as Machine
 from infsim.cost.interface import StepCost
@@ -199,6 +199,10 @@ class Host:
     """How often it was asked for work; a wake-up of an earlier time is stale."""
     stages: int = 1
     """Hops of the path of the prompt that joined last."""
+    since_s: float = inf
+    """Where iterations are planned ahead: when the one that has just ended began."""
+    ending: list[Sequence] = field(default_factory=list)
+    """Sequences that ended with it, whose KV is not known to be free."""
 
 
 @dataclass(eq=False)

@@ -98,7 +98,10 @@ class Passes:
         if request.made < request.total:
             return True
         world.iterations.leave(sequence)
-        world.memory.release(sequence, owner=~request.id)
+        if world.experiment.settings.plan_ahead:
+            world.iterations.host(sequence.path.entry).ending.append(sequence)
+        else:
+            world.memory.release(sequence, owner=~request.id)
         world.dispatch.answered(request, node)
         return False
 

@@ -101,7 +101,8 @@ class World:
 
     def holders(self) -> list[Sequence]:
         """All sequences that may hold KV."""
-        return self.sequences + self.lost
+        hosts = [host for node in self.nodes for host in node.hosts.values()]
+        return self.sequences + self.lost + [s for host in hosts for s in host.ending]
 
     def cost(self, hop: Hop) -> StepCost:
         """Time of iterations of a hop."""

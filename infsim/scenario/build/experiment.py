@@ -114,6 +114,7 @@ def build_settings(alternative: Alternative) -> Settings:
         transfer=part.transfer,
         sharing=part.sharing,
         prefix_cache=part.prefix_cache,
+        plan_ahead=part.plan_ahead,
         horizon_s=part.horizon,
         max_attempts=part.max_attempts,
         token_bytes=part.token_bytes,
