@@ -1,11 +1,9 @@
-"""How fast requests are made and read, in CPU time, and that memory does not grow with them."""
+"""How fast requests are made, in CPU time."""
 
 from __future__ import annotations
 
 import time
-import tracemalloc
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +13,6 @@ from infsim.workload.arrivals import Gamma, Poisson
 from infsim.workload.lengths import Independent, Lognormal
 from infsim.workload.merge import Merge
 from infsim.workload.profile import load_profile
-from infsim.workload.readers import open_trace
 from infsim.workload.requests import Workload
 from infsim.workload.synthetic import Synthetic
 from infsim.workload.transform import AssignClients, AssignSamples, Limit
@@ -59,27 +56,3 @@ def test_synthetic_requests_with_everything_assigned() -> None:
     parts = [Synthetic(Poisson(5), LENGTHS), Synthetic(Gamma(2, cv=3), LENGTHS)]
     workload = AssignSamples(AssignClients(Merge(parts), [1, 2, 3]), 10_000)
     assert made_per_second(workload) > 1e6
-
-
-def test_reading_needs_the_memory_of_a_block(tmp_path: Path) -> None:
-    path = tmp_path / "long.csv"
-    with path.open("w") as file:
-        file.write("arrival_s,input_tokens,output_tokens\n")
-        for first in range(0, 400_000, 10_000):
-            file.writelines(
-                f"{i / 8},{100 + i % 900},{10 + i % 90}\n" for i in range(first, first + 10_000)
-            )
-    peaks = {}
-    for count in (20_000, 400_000):
-        tracemalloc.start()
-        blocks = Limit(open_trace(path), requests=count).blocks(Streams(0))
-        assert sum(len(part) for part in blocks) == count
-        peaks[count] = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-    assert peaks[400_000] < 1.1 * peaks[20_000]
-    assert peaks[400_000] < 20e6
-    start = time.process_time()
-    read = sum(len(part) for part in open_trace(path).blocks(Streams(0)))
-    rate = read / (time.process_time() - start)
-    print(f"{rate / 1e6:.2f} million rows read per CPU second")
-    assert rate > 0.3e6
