@@ -168,10 +168,11 @@ class Engine(Part):
     sharing: Literal["fifo", "max-min"] = "fifo"
     """How messages share uplinks, links and downlinks."""
     prefix_cache: bool = False
-    """Share the KV blocks of equal prompt prefixes, and keep those of preempted requests while there
-    is room."""
+    """Share the KV blocks of equal prompt prefixes, and keep those of preempted requests while
+    there is room."""
     plan_ahead: bool = False
-    """Plan an iteration while the one before it runs, as engines with asynchronous scheduling do."""
+    """Plan an iteration while the one before it runs, as engines with asynchronous scheduling
+    do."""
     horizon: PositiveTime | None = None
     """The run ends here at the latest."""
     warmup: Time | Literal["auto"] = 0.0
