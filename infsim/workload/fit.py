@@ -13,8 +13,9 @@ from infsim.workload.cascade import fit_burstiness
 from infsim.workload.fit_sessions import fit_sessions
 from infsim.workload.lengths import Quantiles
 from infsim.workload.profile import Profile
-from infsim.workload.rank_grid import bin_edges, fit_cells, fit_drift
+from infsim.workload.rank_grid import bin_edges, fit_busy, fit_cells, fit_drift
 from infsim.workload.requests import Requests
+from infsim.workload.ticks import clock_tick
 
 KNOTS = 48
 """Entries of a quantile table."""
@@ -24,6 +25,7 @@ _FEWEST_OF_WINDOW = 40
 _FEWEST_OF_SEGMENT = 400
 _MOST_SEGMENTS = 24
 _MOST_SEGMENTS_OF_LONG = 48
+_MOST_SEGMENTS_OF_BUSY = 12
 _LONG = 100_000
 
 
@@ -69,9 +71,16 @@ def fit_profile(
     index = np.minimum((phase * windows).astype(np.int64), windows - 1)
     if segments is None:
         segments = segments_needed(requests, phase)
-    if bins is None:
-        bins = 6 if segments <= _MOST_SEGMENTS else 4
     segment = np.minimum((phase * segments).astype(np.int64), segments - 1)
+    fewer = min(segments, _MOST_SEGMENTS_OF_BUSY)
+    fewer_segment = np.minimum((phase * fewer).astype(np.int64), fewer - 1)
+    found = fit_busy(arrival_s, requests.output_tokens, fewer_segment)
+    if found:
+        segments, segment = fewer, fewer_segment
+    busy, row = found or (None, segment)
+    rows = segments * (busy.levels if busy else 1)
+    if bins is None:
+        bins = 6 if rows <= _MOST_SEGMENTS else 4
     tables = quantile_table(requests.input_tokens), quantile_table(requests.output_tokens)
     edges = bin_edges(tables[0], bins), bin_edges(tables[1], bins)
     sessions, prefixes = fit_sessions(requests, arrival_s) or (None, None)
@@ -81,9 +90,10 @@ def fit_profile(
         burstiness=fit_burstiness(arrival_s, start_s, window_s, windows),
         input_tokens=tables[0],
         output_tokens=tables[1],
-        drift=fit_drift(requests.output_tokens, phase, segments),
-        cells=fit_cells(requests.input_tokens, requests.output_tokens, segment, edges).tolist(),
+        drift=fit_drift(requests.output_tokens, phase, segments, row),
+        cells=fit_cells(requests.input_tokens, requests.output_tokens, row, rows, edges).tolist(),
         source=source or {},
+        busy=busy,
         sessions=sessions,
         prefixes=prefixes,
     )
@@ -146,13 +156,11 @@ def segments_needed(requests: Requests, phase: NDArray[np.float64]) -> int:
 def spread_ticks(arrival_s: NDArray[np.float64]) -> NDArray[np.float64]:
     """Spread arrivals over the ticks of a coarse clock, uniformly; others stay as they are.
 
-    A clock is coarse if most requests share their time with another one; a tick is then the
-    median distance of different times. The spread is the same for the same times.
+    See `infsim.workload.ticks.clock_tick`. The spread is the same for the same times.
     """
-    times = np.unique(arrival_s)
-    if len(times) < 2 or len(times) > len(arrival_s) / 2:
+    tick_s = clock_tick(arrival_s)
+    if tick_s is None:
         return arrival_s
-    tick_s = float(np.median(np.diff(times)))
     return np.sort(arrival_s + tick_s * np.random.default_rng(0).random(len(arrival_s)))
 
 
