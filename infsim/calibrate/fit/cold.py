@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from infsim.calibrate.table import KernelTable
 from infsim.model.catalog import load_format
 
-LARGE_BYTES = 128e6
-"""More than any last-level cache holds."""
+LARGE_BYTES = 256e6
+"""Of so many, no last-level cache holds a part that matters."""
 FEW_TOKENS = 16
 """Up to so many, a linear layer only reads its weights."""
+
+FAST = 0.95
+"""Quantile of the rates of large problems that is taken for the memory's."""
 
 
 def cold(table: KernelTable) -> tuple[KernelTable, int]:
@@ -29,6 +32,7 @@ def cold(table: KernelTable) -> tuple[KernelTable, int]:
     weights[table["experts"] > 0] = 0
     entries = table["decodes"] * table["context"] * 2 * table["kv_heads"] * table["head_dim"]
     kv = _per_row(table, "kv_format", entries) * (table["prefills"] == 0)
+    kv[table["window"] > 0] = 0
     groups = np.array(
         [
             f"{kernel} {form} {kv_form} {library}"
@@ -42,7 +46,7 @@ def cold(table: KernelTable) -> tuple[KernelTable, int]:
             mine = (groups == group) & (moved > 0)
             large = mine & reads_only & (moved >= LARGE_BYTES)
             if large.any():
-                rate = np.median(moved[large] / time[large])
+                rate = np.quantile(moved[large] / time[large], FAST)
                 time[mine] = np.maximum(time[mine], moved[mine] / rate)
     changed = int((time > table["time_s"] * 1.001).sum())
     return replace(table, columns={**table.columns, "time_s": time}), changed
