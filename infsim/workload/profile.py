@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from infsim.errors import InputError, Where, did_you_mean
 from infsim.workload.cascade import Cascade
 from infsim.workload.lengths import Quantiles
-from infsim.workload.rank_grid import RankGrid
+from infsim.workload.rank_grid import Busy, RankGrid
 from infsim.workload.requests import Workload
 from infsim.workload.synthetic import Synthetic
 from infsim.workload.turns import Following, SessionModel, SharedPrefixes, Table
@@ -44,6 +44,8 @@ class Profile:
         Where the trace comes from: name, url, licence, …
     errors : mapping
         How far made traces are from the real one, see `infsim.workload.compare`.
+    busy : Busy or None
+        When lengths differ because requests are dense, see `infsim.workload.rank_grid.Busy`.
     sessions : SessionModel or None
         How requests follow one another; None if they have nothing to do with each other.
     prefixes : SharedPrefixes or None
@@ -59,6 +61,7 @@ class Profile:
     drift: Sequence[float] = ()
     source: Mapping[str, Any] = field(default_factory=dict)
     errors: Mapping[str, Any] = field(default_factory=dict)
+    busy: Busy | None = None
     sessions: SessionModel | None = None
     prefixes: SharedPrefixes | None = None
 
@@ -83,6 +86,7 @@ class Profile:
                 self.cells,
                 self.duration_s,
                 self.drift,
+                self.busy,
             ),
         )
         if self.sessions is None:
@@ -97,7 +101,7 @@ _SECTIONS = {
     "dependence": ("drift", "cells"),
 }
 _NESTED = ("source", "errors")
-_OPTIONAL = ("sessions", "prefixes")
+_OPTIONAL = ("busy", "sessions", "prefixes")
 
 
 def load_profile(path: Path) -> Profile:
@@ -127,6 +131,7 @@ def load_profile(path: Path) -> Profile:
             output_tokens=Quantiles(**_section(data, "output_tokens", where)),
             **_section(data, "dependence", where),
             **{name: data.get(name, {}) for name in _NESTED},
+            busy=_part(Busy, data["busy"], where, "busy") if "busy" in data else None,
             sessions=_sessions(data["sessions"], where) if "sessions" in data else None,
             prefixes=_part(SharedPrefixes, data["prefixes"], where, "prefixes")
             if "prefixes" in data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,43 @@ from infsim.errors import InputError
 from infsim.rng import Streams
 from infsim.workload.hashing import uniform
 from infsim.workload.lengths import Floats, Quantiles, Sampler, Tokens
+
+_LEAST_EXPLAINED = 0.03
+_BUSY_LEVELS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.96)
+
+
+@dataclass(frozen=True)
+class Busy:
+    """When arrivals are so dense that lengths are different.
+
+    Attributes
+    ----------
+    lag_s : float
+        Time before a request in which arrivals are counted.
+    above : sequence of sequences of int
+        For each segment increasing thresholds: a request is the busier, the more of them are
+        below the number of arrivals before it.
+    """
+
+    lag_s: float
+    above: Sequence[Sequence[int]]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lag_s < math.inf:
+            raise InputError(f"lag_s is {self.lag_s}, must be above 0", key="lag_s")
+        if not self.above or len({len(row) for row in self.above}) != 1 or not self.above[0]:
+            raise InputError("above must be thresholds, equally many for each segment", key="above")
+
+    @property
+    def levels(self) -> int:
+        """How many levels of being busy there are."""
+        return len(self.above[0]) + 1
+
+    def rows(self, segment: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the row of cells for requests of segments, after so many arrivals."""
+        level = (count[:, None] > np.asarray(self.above)[segment]).sum(axis=1)
+        rows: NDArray[np.int64] = self.levels * segment + level
+        return rows
 
 
 @dataclass(frozen=True)
@@ -38,6 +76,9 @@ class RankGrid:
     drift : sequence of float
         For each halving of a segment, of its halves, and so on, the share of the variance of
         output ranks (as normal scores) that comes from the difference of the halves.
+    busy : Busy or None
+        If given, each segment has several rows of cells, for requests that come when it is not
+        busy, busier, and so on.
     """
 
     input_tokens: Quantiles
@@ -45,6 +86,7 @@ class RankGrid:
     cells: Sequence[Sequence[float]]
     cycle_s: float
     drift: Sequence[float] = ()
+    busy: Busy | None = None
     _shares: Floats = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -56,6 +98,12 @@ class RankGrid:
             raise InputError("weights of cells must be 0 or more, and not all 0", key="cells")
         if any(share < 0 for share in self.drift) or not sum(self.drift) < 1:
             raise InputError("drift must be 0 or more, and below 1 together", key="drift")
+        if self.busy is not None and len(weights) != self.busy.levels * len(self.busy.above):
+            raise InputError(
+                f"{len(weights)} rows of cells for {len(self.busy.above)} segments with "
+                f"{self.busy.levels} levels each",
+                key="cells",
+            )
         weights[weights.sum(axis=1) == 0] = weights.sum(axis=0)
         shares = np.cumsum(weights, axis=1) / weights.sum(axis=1, keepdims=True)
         object.__setattr__(self, "_shares", shares)
@@ -64,18 +112,27 @@ class RankGrid:
         cells = streams.stream("workload", "lengths", "cell")
         within = streams.stream("workload", "lengths", "within")
         key = int(streams.stream("workload", "lengths", "drift").integers(1 << 62))
-        segments, size = self._shares.shape
+        rows, size = self._shares.shape
+        segments = rows if self.busy is None else len(self.busy.above)
+        recent = np.zeros(0)
         bins = round(size**0.5)
         input_edges = bin_edges(self.input_tokens, bins)
         output_edges = bin_edges(self.output_tokens, bins)
-        # one sorted array: the shares of segment s lie in [s, s + 1]
-        stacked = (self._shares + np.arange(segments)[:, None]).ravel()
+        # one sorted array: the shares of row r lie in [r, r + 1]
+        stacked = (self._shares + np.arange(rows)[:, None]).ravel()
 
         def sample(arrival_s: Floats) -> tuple[Tokens, Tokens]:
             position = arrival_s / (self.cycle_s / segments)
             segment = position.astype(np.int64) % segments
+            row = segment
+            if self.busy is not None:
+                nonlocal recent
+                count = arrivals_before(arrival_s, self.busy.lag_s, recent)
+                known = np.concatenate([recent, arrival_s])
+                recent = known[known >= arrival_s[-1] - self.busy.lag_s]
+                row = self.busy.rows(segment, count)
             rank = self._rank(cells, position, key)
-            cell = np.searchsorted(stacked, segment + rank, side="right") - segment * size
+            cell = np.searchsorted(stacked, row + rank, side="right") - row * size
             cell = np.clip(cell, 0, size - 1)
             output_u, input_u = within.random((len(arrival_s), 2)).T
             return (
@@ -113,6 +170,56 @@ def _half_effect(position: Floats, key: int) -> Floats:
     return signed
 
 
+def arrivals_before(arrival_s: Floats, lag_s: float, recent: Floats) -> NDArray[np.int64]:
+    """Count for each arrival those in the time `lag_s` before it: int64 (n,).
+
+    Parameters
+    ----------
+    arrival_s, recent : float64
+        Sorted times, and those of arrivals before the first that may count.
+    lag_s : float
+        How far back.
+    """
+    known = np.concatenate([recent, arrival_s])
+    first = np.searchsorted(known, arrival_s - lag_s)
+    return np.arange(len(recent), len(known)) - first
+
+
+def fit_busy(
+    arrival_s: Floats, output_tokens: Tokens, segment: NDArray[np.int64]
+) -> tuple[Busy, NDArray[np.int64]] | None:
+    """Find out whether outputs have other lengths when arrivals are dense.
+
+    That is so where services with unlike bursts are mixed. Lags from 0.3 s to 5 min are tried, with
+    quantiles of the counts in each segment as thresholds; what explains most of the variance
+    of log lengths within segments is taken.
+
+    Returns
+    -------
+    (Busy, int64 (n,)) or None
+        With the row of each request; None if it explains less than 3 %, or hardly more than
+    chance would.
+    """
+    n = np.bincount(segment)
+    score = np.log(output_tokens)
+    score = score - (np.bincount(segment, score) / np.maximum(n, 1))[segment]
+    by_chance = 2 * len(n) * (len(_BUSY_LEVELS) + 1) / len(score)
+    best, found = (_LEAST_EXPLAINED + by_chance) * float(score @ score), None
+    for lag_s in np.geomspace(0.3, 300, 11).round(1).tolist():
+        count = arrivals_before(arrival_s, lag_s, np.zeros(0))
+        # quantiles of each segment, from the counts sorted by segment
+        ordered = count[np.lexsort((count, segment))]
+        at = (np.cumsum(n) - n)[:, None] + (n[:, None] * np.array(_BUSY_LEVELS)).astype(np.int64)
+        above = np.where(n[:, None] > 0, ordered[np.minimum(at, len(ordered) - 1)], 0)
+        busy = Busy(lag_s, above.tolist())
+        row = busy.rows(segment, count)
+        mean = np.bincount(row, score) / np.maximum(np.bincount(row), 1)
+        explained = float((mean[row] ** 2).sum())
+        if explained > best:
+            best, found = explained, (busy, row)
+    return found
+
+
 def bin_edges(table: Quantiles, bins: int) -> Floats:
     """Divide ranks into bins, so that bins of long lengths have fewer requests.
 
@@ -146,35 +253,41 @@ def _within(edges: Floats, index: NDArray[np.int64], u: Floats) -> Floats:
 def fit_cells(
     input_tokens: Tokens,
     output_tokens: Tokens,
-    segment: NDArray[np.int64],
+    row: NDArray[np.int64],
+    rows: int,
     edges: tuple[Floats, Floats],
 ) -> NDArray[np.int64]:
-    """Count the pairs of bins in each segment.
+    """Count the pairs of bins in each row: a segment, or one of its two when some are busy.
 
     Parameters
     ----------
-    input_tokens, output_tokens, segment : int64 (n,)
-        Lengths and segment of each request.
+    input_tokens, output_tokens, row : int64 (n,)
+        Lengths and row of each request.
+    rows : int
+        How many rows.
     edges : pair of float64 (bins + 1,)
         Bins of the rank of the input and of the output length, see `bin_edges`.
 
     Returns
     -------
-    int64 (segments, bins * bins)
+    int64 (rows, bins * bins)
     """
     bins = len(edges[0]) - 1
     size = bins * bins
-    column, row = (
-        np.searchsorted(edge[1:-1], (_rank(tokens) + 0.5) / len(segment), side="right")
+    of_input, of_output = (
+        np.searchsorted(edge[1:-1], (_rank(tokens) + 0.5) / len(row), side="right")
         for edge, tokens in zip(edges, (input_tokens, output_tokens), strict=True)
     )
-    cell = row * bins + column
-    segments = int(segment.max()) + 1
-    return np.bincount(segment * size + cell, minlength=segments * size).reshape(segments, size)
+    cell = of_output * bins + of_input
+    return np.bincount(row * size + cell, minlength=rows * size).reshape(rows, size)
 
 
 def fit_drift(
-    output_tokens: Tokens, phase: NDArray[np.float64], segments: int, levels: int = 6
+    output_tokens: Tokens,
+    phase: NDArray[np.float64],
+    segments: int,
+    row: NDArray[np.int64],
+    levels: int = 6,
 ) -> list[float]:
     """Estimate how much of the variance of output ranks comes from each halving of the segments.
 
@@ -183,7 +296,9 @@ def fit_drift(
     output_tokens, phase : (n,)
         Output lengths, and arrival as a fraction of the trace, in [0, 1].
     segments : int
-        Segments, in which ranks are taken.
+        Segments, whose halves, and so on, are looked at.
+    row : int64 (n,)
+        Row of the cells of each request; ranks are taken within rows.
     levels : int
         Halvings at most; there are fewer if their error would exceed what is looked for.
 
@@ -195,12 +310,11 @@ def fit_drift(
     """
     from scipy.special import ndtri
 
-    segment = np.minimum((phase * segments).astype(np.int64), segments - 1)
-    order = np.lexsort((_rank(output_tokens), segment))
-    count = np.bincount(segment, minlength=segments)
+    order = np.lexsort((_rank(output_tokens), row))
+    count = np.bincount(row)
     rank = np.empty(len(order))
     rank[order] = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
-    score = ndtri((rank + 0.5) / count[segment])
+    score = ndtri((rank + 0.5) / count[row])
     estimates = []
     for level in range(1, levels + 1):
         pieces = segments << level

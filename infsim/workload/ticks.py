@@ -15,17 +15,21 @@ from infsim.workload.requests import Requests, Workload
 
 Floats = NDArray[np.float64]
 
+_FEWEST_TICKS = 10
+
 
 def clock_tick(arrival_s: Floats) -> float | None:
     """Return the tick of a coarse clock in seconds, None if the clock is fine.
 
-    A clock is coarse if most requests share their time with another one; a tick is then the
-    median distance of different times.
+    A clock is coarse if most requests share their time with another one, and different times
+    are equally far apart, but for ticks without requests; that far is a tick. Requests that come
+    together at other times do come together.
     """
     times = np.unique(arrival_s)
-    if len(times) < 2 or len(times) > len(arrival_s) / 2:
+    if len(times) < _FEWEST_TICKS or len(times) > len(arrival_s) / 2:
         return None
-    return float(np.median(np.diff(times)))
+    shorter, tick_s = np.quantile(np.diff(times), (0.1, 0.5))
+    return float(tick_s) if shorter > 0.75 * tick_s else None
 
 
 @dataclass(frozen=True)

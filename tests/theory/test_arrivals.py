@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -13,7 +15,7 @@ from infsim.workload.cascade import Cascade, fit_burstiness
 from infsim.workload.fit import fit_profile, quantile_table, segments_needed, spread_ticks
 from infsim.workload.lengths import Lognormal, Quantiles, Uniform
 from infsim.workload.prefixes import hit_curve
-from infsim.workload.rank_grid import RankGrid, fit_drift
+from infsim.workload.rank_grid import RankGrid, bin_edges, fit_drift
 from infsim.workload.statistics import (
     autocorrelation,
     describe,
@@ -156,24 +158,25 @@ def test_fitting_lengths_returns_their_drift() -> None:
     given = [0.05, 0.0, 0.1]
     n, segments = 200_000, 100
     # ranks decide between bins only, so there are many
-    cells = [[1] * 16**2] * segments
-    grid = RankGrid(Quantiles([0, 1], [1, 9]), Quantiles([0, 1], [1, 10_000]), cells, 100.0, given)
+    tables = Quantiles([0, 1], [1, 9]), Quantiles([0, 1], [1, 10_000])
+    grid = RankGrid(*tables, [independent(*tables, 16)] * segments, 100.0, given)
     arrival_s = np.sort(np.random.default_rng(1).random(n)) * 100
     _, output = grid.sampler(Streams(4))(arrival_s)
-    fitted = fit_drift(output, arrival_s / 100, segments)
+    fitted = fit_drift(output, arrival_s / 100, segments, arrival_s.astype(np.int64))
     assert fitted[:3] == pytest.approx(given, abs=0.03)
     assert fitted[1] < 0.01
     assert sum(fitted[3:]) < 0.01
 
 
+def independent(inputs: Quantiles, outputs: Quantiles, bins: int) -> list[float]:
+    """Return weights of cells for lengths that do not depend on each other."""
+    widths = [np.diff(bin_edges(table, bins)) for table in (outputs, inputs)]
+    return [float(weight) for weight in np.outer(*widths).ravel()]
+
+
 def test_ranks_stay_uniform_whatever_drifts() -> None:
-    grid = RankGrid(
-        Quantiles([0, 1], [1, 9]),
-        Quantiles([0, 1], [1, 10_000]),
-        [[1] * 64] * 500,
-        500.0,
-        [0.2, 0.1],
-    )
+    tables = Quantiles([0, 1], [1, 9]), Quantiles([0, 1], [1, 10_000])
+    grid = RankGrid(*tables, [independent(*tables, 8)] * 500, 500.0, [0.2, 0.1])
     _, output = grid.sampler(Streams(4))(np.linspace(0, 499.9, 100_000))
     # 1000 and more effects instead of 100,000 independent draws
     assert ks_distance(output, np.arange(1, 10_001)) < 0.03
@@ -181,11 +184,26 @@ def test_ranks_stay_uniform_whatever_drifts() -> None:
 
 def test_dependence_of_lengths_is_kept() -> None:
     """Cells on the diagonal: long prompts, long outputs."""
-    diagonal = [[1, 0, 0, 1]]
-    grid = RankGrid(Quantiles([0, 1], [1, 1001]), Quantiles([0, 1], [1, 101]), diagonal, 1.0)
+    tables = Quantiles([0, 1], [1, 1001]), Quantiles([0, 1], [1, 101])
+    edge = float(bin_edges(tables[0], 2)[1])
+    grid = RankGrid(*tables, [[edge, 0, 0, 1 - edge]], 1.0)
     inputs, outputs = grid.sampler(Streams(0))(np.zeros(20_000))
-    assert ((inputs > 501) == (outputs > 51)).mean() > 0.99
-    assert np.corrcoef(inputs, outputs)[0, 1] == pytest.approx(0.75, abs=0.02)
+    assert ((inputs > 1 + 1000 * edge) == (outputs > 1 + 100 * edge)).mean() > 0.98
+    # the share of variance between two bins of a uniform rank
+    expected = 3 * edge * (1 - edge)
+    assert np.corrcoef(inputs, outputs)[0, 1] == pytest.approx(expected, abs=0.02)
+
+
+def test_bins_hold_requests_and_tokens_alike() -> None:
+    """Of lengths 1 to 99 and one of 4900 in a hundred, half of the tokens, the last bin has few."""
+    table = Quantiles([0, 0.99, 0.9901, 1], [1, 100, 4900, 4900])
+    edges = bin_edges(table, 4)
+    tokens = table.quantile(U)
+    for first, last in itertools.pairwise(edges):
+        among = (first <= U) & (last > U)
+        share = (among.mean() + tokens[among].sum() / tokens.sum()) / 2
+        assert share == pytest.approx(0.25, abs=0.01)
+    assert edges[-2] > 0.9
 
 
 def test_a_table_of_quantiles_is_near_its_values() -> None:

@@ -223,24 +223,3 @@ def test_nothing_to_find() -> None:
     assert fit_sessions(unlike, unlike.arrival_s) is None
     few = take(dialogues(), slice(0, 150))
     assert fit_profile(few).sessions is not None
-
-
-def test_lengths_that_are_all_equal_do_not_drift() -> None:
-    """Equal lengths were once ranked in order of arrival, which looked like a drift."""
-    generator = np.random.default_rng(3)
-    n = 10_000
-    arrival_s = np.sort(generator.random(n)) * 3600
-    requests = block(arrival_s, generator.integers(10, 5000, n), np.full(n, 100))
-    assert sum(fit_profile(requests, segments=12).drift) < 0.01
-
-
-def test_a_trace_that_is_idle_for_days() -> None:
-    """Two half hours, three days apart: no piece of time has requests in both of its halves."""
-    generator = np.random.default_rng(3)
-    arrival_s = np.cumsum(generator.exponential(1, 3000))
-    arrival_s[1500:] += 3 * 86400
-    tokens = generator.lognormal(5, 1, (2, 3000)).astype(np.int64) + 1
-    made = read_all(fit_profile(block(arrival_s, *tokens)).workload().blocks(Streams(0)))
-    assert len(made) == 3000
-    assert np.diff(made.arrival_s).max() == pytest.approx(3 * 86400, rel=0.03)
-    assert np.median(np.diff(made.arrival_s)) == pytest.approx(np.log(2), rel=0.3)
