@@ -162,12 +162,13 @@ def test_spreading_ticks_block_by_block(ticks: list[int], size: int) -> None:
 
 def test_a_long_coarse_clock_is_spread_in_order() -> None:
     """More than one block, and ticks that are not all equally long."""
-    ticks = np.cumsum(np.random.default_rng(0).choice([1.0, 3.0, 3.0], 9000))
+    ticks = np.cumsum(np.random.default_rng(0).choice([1.0, *[3.0] * 19], 9000))
     requests = requests_of(np.repeat(ticks, 5).tolist())
     parts = list(SpreadTicks(Given(requests, 1000)).blocks(Streams(0)))
     assert len(parts) > 3
     times = np.concatenate([part.arrival_s for part in parts])
     assert times.tolist() == spread_ticks(requests.arrival_s).tolist()
+    assert len(np.unique(times)) == len(times)
 
 
 # --- samples --------------------------------------------------------------------------------
