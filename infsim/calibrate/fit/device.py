@@ -13,6 +13,7 @@ from infsim.calibrate.fit.errors import (
     element_errors,
     layer_errors,
     linear_errors,
+    step_errors,
 )
 from infsim.calibrate.fit.linear import fit_linears
 from infsim.calibrate.fit.thin import thinned
@@ -22,6 +23,9 @@ from infsim.cost.calibration import Calibration
 from infsim.cost.kernels import peak_of
 from infsim.errors import InputError
 from infsim.model.catalog import load_format
+
+LAYER = 4
+"""Matrices of a layer: a table with as many shapes measured one model."""
 
 
 def fit_device(tables: Sequence[KernelTable], device: str | None = None) -> Calibration:
@@ -57,6 +61,8 @@ def fit_device(tables: Sequence[KernelTable], device: str | None = None) -> Cali
     errors += attention_errors(rows, attentions)
     elements = fit_elements(rows)
     errors += element_errors(elements)
+    if len(linears) == 1 and len(linears[0].shapes) == LAYER:
+        errors += step_errors(rows, attentions, linears[0], elements)
     notes = dict.fromkeys(note for table in tables for note in table.meta.notes)
     if cached:
         notes[f"{cached} rows of {len(rows)} were served by a cache: priced as from memory"] = None

@@ -15,7 +15,7 @@ from infsim.calibrate.fit.points import medians
 from infsim.calibrate.table import KernelTable
 from infsim.cost.attention import AttentionTime
 from infsim.cost.calibration import AttentionTable, ElementTable, LinearTable
-from infsim.cost.curves import Curve
+from infsim.cost.curves import Curve, total
 from infsim.cost.linear import LinearTimes, Peak
 
 FOLDS = 5
@@ -202,15 +202,68 @@ def element_errors(elements: Sequence[ElementTable]) -> list[dict[str, Any]]:
     return [summary(kind, "", "tokens", errors) for kind, errors in kinds.items() if errors]
 
 
-def _inner(values: Sequence[Axis], cells: Grid) -> NDArray[np.float64]:
+def step_errors(
+    rows: KernelTable,
+    fitted: Sequence[AttentionTable],
+    linear: LinearTable,
+    elements: Sequence[ElementTable],
+) -> list[dict[str, Any]]:
+    """Return the errors of whole layers: all kernels together, tokens and attention held out.
+
+    Of a table that measured the layer of one model, whose matrices are all of its shapes. Each
+    inner point of the attention's grid is told by its neighbours, and so are the other kernels at
+    its number of tokens.
+    """
+    known = attention_rows(rows)
+    whole = total(
+        [(1.0, Curve(linear.tokens, times)) for times in linear.shapes.values()]
+        + [(_TIMES.get(t.kernel, 0.0), t.curve) for t in elements]
+    )
+    found = []
+    for table in fitted:
+        one = known[table.format, table.library, (table.heads, table.kv_heads, table.head_dim)]
+        for what, (part, axes) in _parts(one).items():
+            if len(part) and what in _STEPS:
+                values, cells = grid(part, axes, filled=False)
+                tokens = sum(
+                    np.array(axis).reshape([-1 if j == i else 1 for j in range(len(axes))])
+                    for i, axis in enumerate(values)
+                    if axes[i] in ("chunk", "decodes")
+                )
+                tokens = np.broadcast_to(tokens, cells.shape)
+                beside = np.vectorize(whole.at)(tokens)
+                guessed = np.vectorize(lambda x: _without(whole, x))(tokens)
+                errors = _inner(values, cells, beside, guessed)
+                found.append(summary(_STEPS[what], table.format, "tokens and grid", errors))
+    return found
+
+
+_TIMES = {"norm": 2.0, "activation": 1.0, "rotary": 1.0, "residual": 2.0, "kv_write": 1.0}
+_STEPS = {"prefill": "prefill layer", "decode": "decode layer", "mixed": "mixed layer"}
+
+
+def _without(curve: Curve, x: float) -> float:
+    """The time at x as if it was not measured there."""
+    if x not in curve.x[1:-1]:
+        return curve.at(x)
+    i = curve.x.index(x)
+    return Curve(curve.x[i - 1 : i + 2 : 2], curve.time_s[i - 1 : i + 2 : 2]).at(x)
+
+
+def _inner(
+    values: Sequence[Axis], cells: Grid, beside: ArrayLike = 0.0, guessed: ArrayLike = 0.0
+) -> NDArray[np.float64]:
+    """Relative errors of inner points, with other kernels beside them and the guess at those."""
+    whole, other = np.broadcast_to(beside, cells.shape), np.broadcast_to(guessed, cells.shape)
     found = []
     for i, axis in enumerate(values):
         x = np.array(axis)
         if len(x) < 3:
             continue
-        t = np.moveaxis(cells, i, -1)
+        t, b, g = (np.moveaxis(a, i, -1) for a in (cells, whole, other))
         share = (x[1:-1] - x[:-2]) / (x[2:] - x[:-2])
         line = t[..., :-2] + share * (t[..., 2:] - t[..., :-2])
-        found.append((line / t[..., 1:-1] - 1).ravel())
+        true = t[..., 1:-1] + b[..., 1:-1]
+        found.append(((line + g[..., 1:-1]) / true - 1).ravel())
     errors = np.concatenate(found) if found else np.zeros(0)
     return errors[~np.isnan(errors)]
