@@ -109,7 +109,7 @@ def _chances(
 
     Alternately each is set so that the turns that go on come out right in number.
     """
-    counts = np.bincount(turn[visible])
+    counts = np.bincount(turn[visible], minlength=1)
     last = next((i for i in range(1, len(counts)) if counts[i] < _FEWEST_OF_TURN), len(counts) - 1)
     turn = np.minimum(turn, last)
     go_on = np.bincount(parents, weight, minlength=len(turn))
@@ -119,7 +119,7 @@ def _chances(
         chance = np.bincount(turn, go_on, minlength=len(chance)) / np.maximum(expected, 1e-9)
         expected = np.bincount(length, visible * chance[turn], minlength=len(likelier))
         likelier = np.bincount(length, go_on, minlength=len(likelier)) / np.maximum(expected, 1e-9)
-    chance = np.minimum(chance, 0.99 / likelier.max()) if likelier.max() else chance
+    chance = np.minimum(chance, 0.99 / max(1.0, float(likelier.max())))  # sessions end
     return chance.round(4).tolist(), likelier.round(4).tolist()
 
 

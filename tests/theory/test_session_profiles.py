@@ -223,3 +223,31 @@ def test_nothing_to_find() -> None:
     assert fit_sessions(unlike, unlike.arrival_s) is None
     few = take(dialogues(), slice(0, 150))
     assert fit_profile(few).sessions is not None
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(100, 400),
+    sessions=st.integers(1, 200),
+    kinds=st.integers(1, 60),
+    ids=st.booleans(),
+)
+def test_whatever_is_shared_makes_a_profile(
+    seed: int, n: int, sessions: int, kinds: int, ids: bool
+) -> None:
+    """Few or many sessions, hashes that mean little: a fit is made, and requests from it."""
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(1, 400, n)
+    trace = block(
+        np.sort(generator.random(n)) * 100,
+        lengths,
+        np.full(n, 5),
+        session_id=generator.integers(-1, sessions, n) if ids else None,
+    )
+    if not ids:
+        blocks = lengths // 16
+        trace = with_prefixes(trace, blocks, generator.integers(0, kinds, blocks.sum()), 16)
+    made = read_all(fit_profile(trace).workload().blocks(Streams(seed)))
+    assert len(made) == n
+    assert sorted(made.arrival_s) == made.arrival_s.tolist()
