@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         calibrate_fit,
         churn,
         fetch,
+        fidelity,
         inspect,
         listing,
         run,

@@ -25,7 +25,7 @@ FLOORS = (
     ("results",),
     ("scenario",),
     ("figures", "calibrate"),
-    ("study",),
+    ("study", "fidelity"),
     ("testing",),
     ("cli",),
     ("__main__",),

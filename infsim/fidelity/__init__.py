@@ -1,0 +1,1 @@
+"""Fidelity: recorded runs of real systems, simulated again and compared."""
