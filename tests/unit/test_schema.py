@@ -300,7 +300,7 @@ def test_later_overrides_win_and_the_scenario_stays_as_it_is() -> None:
 
 
 def test_all_trace_formats_can_be_named() -> None:
-    assert set(get_args(TraceFormat)) == {"auto", "profile", *FORMATS}
+    assert set(get_args(TraceFormat)) == {"auto", "profile", "servegen", *FORMATS}
 
 
 def test_engine_settings_are_those_of_the_engine() -> None:
