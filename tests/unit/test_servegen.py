@@ -16,6 +16,7 @@ from infsim.scenario.build import build_experiment
 from infsim.scenario.load import load
 from infsim.study.inputs import input_files
 from infsim.workload.blocks import read_all
+from infsim.workload.closed_loop import ClosedLoop
 from infsim.workload.servegen import WindowedRenewal, open_servegen
 from infsim.workload.transform import Limit
 from tests.shared_data import shared
@@ -156,6 +157,7 @@ def test_a_scenario_may_name_them(tmp_path: Path, name: str, format_: str) -> No
     (tmp_path / "scenario.yaml").write_text(json.dumps(data))
     scenario = load(tmp_path / "scenario.yaml")
     experiment = build_experiment(scenario, scenario.alternatives()[0], 0)
+    assert not isinstance(experiment.workload, ClosedLoop)
     made = read_all(experiment.workload.blocks(Streams(1)))
     expected = read_all(Limit(open_servegen(folder), requests=50).blocks(Streams(1)))
     assert made.arrival_s.tolist() == expected.arrival_s.tolist()
