@@ -1,0 +1,198 @@
+"""Fits of kernel tables: exact where measured, thin where neighbours tell, cold like a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from infsim.calibrate.fit.attention import attention_table, fit_attentions, grid
+from infsim.calibrate.fit.cold import cold
+from infsim.calibrate.fit.device import fit_device
+from infsim.calibrate.fit.errors import one_by_one, summary
+from infsim.calibrate.fit.linear import fit_linears
+from infsim.calibrate.fit.thin import points_kept, thinned, thinned_curve
+from infsim.calibrate.fit.write import write_calibration
+from infsim.calibrate.table import KernelTable, Meta
+from infsim.cli.main import main
+from infsim.cost.attention import AttentionTime
+from infsim.cost.calibration import read_calibration
+from infsim.cost.curves import Curve
+from infsim.cost.linear import Peak
+from infsim.errors import InputError
+
+META = Meta("rtx-4090", source="made up", licence="none")
+PEAK = Peak(mac_s=1e-14, weight_s=2e-12, value_s=2e-12)
+
+
+def linear_rows(shapes: Any, tokens: Any, form: str = "bf16", **more: Any) -> list[dict[str, Any]]:
+    return [
+        {"kernel": "linear", "format": form, "library": "a", "n": n, "k": k, "tokens": m,
+         "time_s": PEAK.reference_s(m, n, k)} | more
+        for n, k in shapes for m in tokens
+    ]  # fmt: skip
+
+
+def attention_rows() -> list[dict[str, Any]]:
+    shape = {"kernel": "attention", "format": "bf16", "library": "a",
+             "heads": 32, "kv_heads": 8, "head_dim": 128}  # fmt: skip
+    prompts = [
+        shape | {"prefills": b, "chunk": t, "time_s": 1e-5 + 1e-9 * b * t * t}
+        for b in (1, 4) for t in (16, 128, 1024)
+    ]  # fmt: skip
+    decodes = [
+        shape | {"decodes": d, "context": c, "time_s": 1e-5 + 1e-8 * d * c}
+        for d in (1, 8, 64) for c in (64, 512, 4096)
+    ]  # fmt: skip
+    return prompts + decodes
+
+
+def test_repeats_become_their_median_and_the_larger_library_wins() -> None:
+    rows = linear_rows([(512, 256)], (1, 8))
+    rows += [rows[0] | {"time_s": rows[0]["time_s"] * f} for f in (2.0, 3.0)]
+    rows += linear_rows([(512, 256)], (1,), library="b", time_s=1.0)
+    rows += linear_rows([(512, 256)], (1,), form="fp16", time_s=1.0)
+    (table,) = fit_linears(KernelTable.from_rows(rows, META))
+    assert (table.format, table.library, table.tokens) == ("bf16", "a", (1.0, 8.0))
+    assert table.shapes[512, 256][0] == pytest.approx(2 * PEAK.reference_s(1, 512, 256))
+
+
+def test_experts_go_into_curves_along_those_that_get_tokens() -> None:
+    rows = linear_rows([(512, 256)], (1, 8))
+    rows += [
+        {"kernel": "linear", "format": "bf16", "n": 768, "k": 256, "experts": 8,
+         "active_experts": a, "tokens": m, "time_s": 1e-3 * a}
+        for m in (1, 64) for a in (2, 8)
+    ]  # fmt: skip
+    (table,) = fit_linears(KernelTable.from_rows(rows, META))
+    (few, many) = table.experts[768, 256, 8]
+    assert (few[0], many[0]) == (1.0, 64.0)
+    assert many[1].at(5) == pytest.approx(5e-3)
+
+
+def test_what_neighbours_tell_is_left_out() -> None:
+    """All but one shape have the efficiency of their neighbours."""
+    sizes = [256 * 2**i for i in range(6)]
+    rows = linear_rows([(n, k) for n in sizes for k in sizes], (1, 2, 4, 8, 16))
+    odd = [r for r in rows if (r["n"], r["k"]) == (2048, 1024)]
+    for row in odd:
+        row["time_s"] *= 3
+    (table,) = fit_linears(KernelTable.from_rows(rows, META))
+    kept = thinned(table, PEAK, shapes=8, times=24)
+    assert len(kept.shapes) <= 8
+    assert len(kept.tokens) == 3
+    assert {(256, 256), (2048, 1024), (8192, 8192)} <= kept.shapes.keys()
+    assert thinned(table, PEAK, shapes=99, times=999) == table
+
+
+def test_points_on_a_line_go_first() -> None:
+    x = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert points_kept(x, np.array([[1.0, 2.0, 3.0, 9.0, 5.0]]), 4) == [0, 2, 3, 4]
+    bent = Curve((1.0, 2.0, 3.0, 4.0), (1.0, 2.0, 3.0, 9.0))
+    assert thinned_curve(bent, 3) == Curve((1.0, 3.0, 4.0), (1.0, 3.0, 9.0))
+
+
+def test_cells_that_were_not_measured_continue_the_line() -> None:
+    rows = [
+        r
+        for r in attention_rows()
+        if r.get("decodes") and (r["decodes"], r["context"]) != (64, 4096)
+    ]
+    table = KernelTable.from_rows(rows, META)
+    (counts, contexts), cells = grid(table, ("decodes", "context"))
+    assert (counts, contexts) == ((1.0, 8.0, 64.0), (64.0, 512.0, 4096.0))
+    assert cells[2, 2] == pytest.approx(1e-5 + 1e-8 * 64 * 4096)
+    assert np.isnan(grid(table, ("decodes", "context"), filled=False)[1][2, 2])
+
+
+def test_attention_is_exact_at_what_was_measured() -> None:
+    table = KernelTable.from_rows(attention_rows(), META)
+    (fitted,) = fit_attentions(table)
+    times = AttentionTime(fitted)
+    for row in attention_rows():
+        if "decodes" in row:
+            curve = Curve(times.contexts, tuple(times.decode_s(row["decodes"])))
+            assert curve.at(row["context"]) == pytest.approx(row["time_s"])
+        elif row["prefills"] * row["chunk"] <= 1024:
+            tokens, chunk = row["prefills"] * row["chunk"], row["chunk"]
+            assert times.prefill_s(tokens, tokens * (chunk + 1) / 2) == pytest.approx(row["time_s"])
+    longer = times.prefill_s(128, 128 * 1000 + 128 * 129 / 2)
+    assert longer > times.prefill_s(128, 128 * 129 / 2)
+
+
+def test_shapes_of_heads_without_both_phases_or_of_windows_are_left_out() -> None:
+    rows = [r for r in attention_rows() if "decodes" in r]
+    assert fit_attentions(KernelTable.from_rows(rows, META)) == []
+    windows = [row | {"window": 128} for row in attention_rows()]
+    assert fit_attentions(KernelTable.from_rows(windows, META)) == []
+
+
+def test_operands_in_a_cache_are_priced_as_from_memory() -> None:
+    """1 TB/s from memory, and 4 TB/s for what fits into the cache."""
+
+    def row(n: int, rate: float, **more: Any) -> dict[str, Any]:
+        return {"kernel": "linear", "format": "bf16", "library": "a", "n": n, "k": 4096,
+                "tokens": 1, "time_s": n * 4096 * 2 / rate} | more  # fmt: skip
+
+    rows = [row(65536, 1e12), row(4096, 4e12), row(8192, 0.5e12), row(4096, 4e12, library="b")]
+    table = KernelTable.from_rows(rows, META)
+    found, changed = cold(table)
+    assert changed == 1
+    assert found["time_s"][1] == pytest.approx(4096 * 4096 * 2 / 1e12)
+    for unchanged in (0, 2, 3):  # slower anyway, or of a library that measured nothing large
+        assert found["time_s"][unchanged] == table["time_s"][unchanged]
+
+
+def test_a_device_is_fitted_written_and_read(tmp_path: Path, capsys: Any) -> None:
+    rows = linear_rows([(6144, 4096), (4096, 4096), (28672, 4096), (4096, 14336)], (1, 8, 64, 512))
+    rows += attention_rows()
+    rows += [{"kernel": "norm", "name": name, "n": 4096, "tokens": m, "time_s": 1e-6 * m * f}
+             for m in (1, 8, 64) for name, f in (("norm", 1), ("final_norm", 9))]  # fmt: skip
+    rows += [{"kernel": "head", "n": 1000, "k": 4096, "tokens": m, "time_s": 1e-4} for m in (1, 8)]
+    rows += [{"kernel": "collective", "name": "all_reduce", "library": lib, "bytes": b,
+              "devices": 2, "nodes": 1, "time_s": 1e-5 * f} for b in (1024, 2**22)
+             for lib, f in (("slow", 2), ("fast", 1))]  # fmt: skip
+    folder = tmp_path / "table"
+    KernelTable.from_rows(rows, META).write(folder)
+    out = tmp_path / "costs.json"
+    with pytest.raises(SystemExit) as end:
+        main(["calibrate", "fit", str(folder), "--out", str(out)])
+    assert not end.value.code
+    assert "decode layer" in capsys.readouterr().out
+    known = read_calibration(out)
+    assert known.device == "rtx-4090"
+    assert known.linears[0].shapes[4096, 4096][1] == pytest.approx(
+        PEAK.reference_s(8, 4096, 4096), rel=1e-4
+    )
+    norm, head = known.elements
+    assert norm.kernel == "norm"
+    assert norm.curve.at(8) == pytest.approx(8e-6)
+    assert (head.kernel, head.width) == ("head", 4_096_000)
+    assert known.collectives[0].curve.at(2048) == pytest.approx(1e-5)
+    again = tmp_path / "again.json"
+    write_calibration(known, again)
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_errors_are_those_of_held_out_points() -> None:
+    assert one_by_one(Curve((1.0, 2.0, 3.0), (1.0, 4.0, 3.0))) == [pytest.approx(2 / 4 - 1)]
+    found = summary("linear", "bf16", "tokens", [-0.1, 0.0, 0.2])
+    assert (found["points"], found["median"]) == (3, 0.1)
+
+
+def test_tables_that_cannot_be_fitted_are_refused() -> None:
+    table = KernelTable.from_rows(attention_rows(), META)
+    with pytest.raises(InputError, match="no linear layers"):
+        fit_device([table])
+    with pytest.raises(InputError, match="different hardware: l40s, rtx-4090"):
+        fit_device([table, table.with_meta(hardware="l40s")])
+
+
+def test_a_table_of_one_shape_has_grids_of_all_its_batches() -> None:
+    rows = KernelTable.from_rows(attention_rows(), META)
+    found = attention_table(rows, "bf16", "a", (32, 8, 128))
+    assert found.prompts == (1.0, 4.0)
+    assert found.prompt_chunks == (16.0, 128.0, 1024.0)
+    assert found.mixed_s == ()
