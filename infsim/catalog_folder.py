@@ -22,10 +22,13 @@ class CatalogFolder:
     def __init__(self, folder: Path, kind: str) -> None:
         self.folder = folder
         self.kind = kind
+        self._names: tuple[str, ...] | None = None
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all entries, sorted."""
-        return tuple(sorted(path.stem for path in self.folder.glob("*.yaml")))
+        if self._names is None:  # names are looked up thousands of times
+            self._names = tuple(sorted(path.stem for path in self.folder.glob("*.yaml")))
+        return self._names
 
     def resolve(self, name: str) -> str:
         """Return a name as the catalogue spells it: ``RTX 4090`` is ``rtx-4090``.
