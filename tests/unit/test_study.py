@@ -126,7 +126,7 @@ def test_a_wrong_name_is_told(small: Study) -> None:
 def test_what_people_see(small: Study) -> None:
     text = small.text()
     assert text.startswith("small\nWhich router?\n")
-    assert "Uncalibrated" in text
+    assert "Uncalibrated" not in text  # the kernels of the device are known
     html = small._repr_html_()
     assert html.count("<table>") == len(small.comparison)
     json.dumps(small.to_dict(), allow_nan=False)
