@@ -1,0 +1,1 @@
+"""Microbenchmarks: what kernels take on the machine at hand."""

@@ -1,0 +1,189 @@
+"""A campaign: many kernels on one machine within a budget, the least sure points first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from infsim.calibrate.measure.bench import DRIFT, Bench, Reading
+from infsim.calibrate.measure.kernel import Kernel, Maker
+from infsim.calibrate.measure.search import CurveSearch
+from infsim.errors import InfsimError
+
+CHECKED = 64
+"""Largest point at which results are compared with float64, and the first one always."""
+LONGEST_S = 0.15
+"""Points of which one run would take longer are left to the line beyond."""
+WANTED = 0.05
+COARSE = (0.4, 0.2, 0.1)
+"""Errors with which all curves are to be content before any is refined further."""
+
+
+class DriftError(InfsimError):
+    """The machine changed while it was measured."""
+
+
+@dataclass
+class _Curve:
+    """A kernel, what is known of it, and why no more is."""
+
+    kernel: Kernel
+    search: CurveSearch
+    readings: dict[int, Reading] = field(default_factory=dict)
+    error: float = 0.0
+    unsteady: int = 0
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What a campaign found.
+
+    Attributes
+    ----------
+    rows : list of mapping
+        Rows of a kernel table, in the order of the kernels.
+    unavailable : mapping of str to str
+        Kernels that failed, and why.
+    errors : mapping of str to float
+        Largest relative error of results against float64, by format and library.
+    drift : float
+        Reference at the end against the beginning, minus 1.
+    unsteady : int
+        Points left out because the reference beside them would not stand still.
+    unfinished : int
+        Curves that the budget left above the wanted error.
+    saved : int
+        Points of the full grids that needed not be measured.
+    seconds : float
+        Wall clock.
+    """
+
+    rows: list[dict[str, Any]]
+    unavailable: dict[str, str]
+    errors: dict[str, float]
+    drift: float
+    unsteady: int
+    unfinished: int
+    saved: int
+    seconds: float
+
+
+def measure(
+    kernels: Iterable[Kernel],
+    bench: Bench,
+    budget_s: float,
+    wanted: float = WANTED,
+    longest_s: float = LONGEST_S,
+    say: Callable[[str], None] = lambda _: None,
+) -> Campaign:
+    """Measure kernels.
+
+    Parameters
+    ----------
+    kernels : iterable of Kernel
+    bench : Bench
+    budget_s : float
+        Wall-clock seconds after which no further point is begun.
+    wanted : float
+        Relative error of lines between measured points at which a curve is done; 0 measures the
+        full grids.
+    longest_s : float
+        Points of which one run would take longer are left out.
+    say : callable
+        Told what goes on, a line at a time.
+
+    Raises
+    ------
+    DriftError
+        If the reference takes more than 10 % longer or shorter at the end than at the beginning.
+    """
+    began = time.monotonic()
+    curves = [_Curve(kernel, CurveSearch(kernel.points, longest_s)) for kernel in kernels]
+    for goal in (*(g for g in COARSE if g > wanted), wanted):
+        to_do = [c for c in curves if not c.failure and c.search.next(goal) is not None]
+        say(f"to {goal:.0%}: {len(to_do)} of {len(curves)} curves")
+        for curve in to_do:
+            if time.monotonic() - began > budget_s:
+                break
+            _visit(curve, bench, goal)
+    drift = bench.drift()
+    if abs(drift) > DRIFT:
+        raise DriftError(
+            f"the reference kernel took {drift:+.1%} at the end against the beginning,"
+            f" more than {DRIFT:.0%}: the machine was not the same throughout, nothing is written"
+        )
+    return _summary(curves, wanted, drift, time.monotonic() - began)
+
+
+def _visit(curve: _Curve, bench: Bench, goal: float) -> None:
+    """Measure points of a curve until it is expected to stray less than the goal."""
+    try:
+        maker = curve.kernel.prepare()
+        while (point := curve.search.next(goal)) is not None:
+            _measure(curve, maker, point, bench)
+    except Exception as error:  # a kernel of a library may fail in any way
+        curve.failure = f"{type(error).__name__}: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")[:200]
+
+
+def _measure(curve: _Curve, maker: Maker, point: int, bench: Bench) -> None:
+    kernel = curve.kernel
+    if point == kernel.points[0] or point <= CHECKED:
+        _check(curve, maker, point)
+    reading = bench.read(lambda: maker(point))
+    if reading is None:
+        curve.unsteady += 1
+        curve.search.give_up(point)
+    else:
+        curve.readings[point] = reading
+        curve.search.add(point, reading.time_s)
+
+
+def _check(curve: _Curve, maker: Maker, point: int) -> None:
+    """Raise if the result is wrong."""
+    case = maker(point)
+    if case.error is None:
+        return
+    error = case.error()
+    curve.error = max(curve.error, error)
+    if not error <= curve.kernel.tolerance:
+        raise ArithmeticError(
+            f"wrong by {error:.2g} at {point} {curve.kernel.axis},"
+            f" more than {curve.kernel.tolerance:.2g}"
+        )
+
+
+def _summary(curves: Sequence[_Curve], wanted: float, drift: float, seconds: float) -> Campaign:
+    errors: dict[str, float] = {}
+    for curve in curves:
+        columns = curve.kernel.columns
+        key = " ".join(str(columns.get(k, "")) for k in ("kernel", "format", "library")).strip()
+        if curve.readings:
+            errors[key] = max(errors.get(key, 0.0), curve.error)
+    sound = [c for c in curves if not c.failure]
+    return Campaign(
+        rows=[row for curve in curves for row in _rows(curve)],
+        unavailable={c.kernel.label: c.failure for c in curves if c.failure},
+        errors={key: float(f"{error:.3g}") for key, error in errors.items()},
+        drift=drift,
+        unsteady=sum(c.unsteady for c in curves),
+        unfinished=sum(c.search.next(wanted) is not None for c in sound),
+        saved=sum(c.search.saved for c in sound),
+        seconds=seconds,
+    )
+
+
+def _rows(curve: _Curve) -> Iterable[dict[str, Any]]:
+    for point, reading in sorted(curve.readings.items()):
+        yield dict(curve.kernel.columns) | {
+            curve.kernel.axis: point,
+            "time_s": reading.time_s,
+            "spread_s": reading.spread_s,
+            "runs": reading.runs,
+        }

@@ -1,0 +1,48 @@
+"""The kernel that every repeat takes turns with."""
+
+from __future__ import annotations
+
+from infsim.calibrate.measure.bench import Bench
+from infsim.calibrate.measure.kernel import Case
+from infsim.calibrate.measure.machine import last_level_cache_bytes
+from infsim.calibrate.measure.torch_case import random, require_torch
+
+SQUARE = 384
+"""Side of a product that stays in the cache."""
+
+
+def bench(device: str) -> Bench:
+    """Return the bench of a device: its clock, and its reference.
+
+    The reference is a vector times a matrix of twice the last-level cache, and a small product of
+    two matrices: one notices neighbours on the memory, the other a slower clock.
+
+    Raises
+    ------
+    InputError
+        Without PyTorch, or without that device.
+    """
+    torch = require_torch()
+    torch.manual_seed(0)
+    if device == "cuda":
+        from infsim.calibrate.measure.clock_cuda import CudaClock
+
+        cache = torch.cuda.get_device_properties(0).L2_cache_size if _cuda() else 0
+        return Bench(CudaClock(), lambda: _reference(cache, device))
+    from infsim.calibrate.measure.clock_cpu import CpuClock
+
+    torch.set_num_threads(1)
+    return Bench(CpuClock(), lambda: _reference(last_level_cache_bytes(), device))
+
+
+def _cuda() -> bool:
+    found: bool = require_torch().cuda.is_available()
+    return found
+
+
+def _reference(cache_bytes: float, device: str) -> Case:
+    linear = require_torch().nn.functional.linear
+    width = max(1024, round((2 * cache_bytes / 4) ** 0.5))
+    weights, x = random(width, width, device=device), random(1, width, device=device)
+    square = random(SQUARE, SQUARE, device=device)
+    return Case(lambda: (linear(x, weights), square @ square))

@@ -1,0 +1,139 @@
+"""A kernel table of the machine at hand, measured, checked and described."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from infsim.calibrate.audit import IMPOSSIBLE, TOLERANCE
+from infsim.calibrate.bounds import least_time_s
+from infsim.calibrate.measure import machine
+from infsim.calibrate.measure.bench import Bench
+from infsim.calibrate.measure.campaign import LONGEST_S, WANTED, Campaign, measure
+from infsim.calibrate.measure.kernel import Kernel
+from infsim.calibrate.measure.power import power_table
+from infsim.calibrate.measure.reference import bench
+from infsim.calibrate.table import KernelTable, Meta
+from infsim.cluster.device import Device, load_device
+from infsim.errors import InputError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be measured, and how well.
+
+    Attributes
+    ----------
+    hardware : str
+        Name of the device in the catalogue.
+    device : str
+        ``cpu`` or ``cuda``.
+    budget_s : float
+        Wall clock.
+    wanted : float
+        Relative error of lines between measured points at which a curve is done.
+    longest_s : float
+        Points of which one run would take longer are left out.
+    command : str
+        What the user typed, for ``meta.yaml``.
+    """
+
+    hardware: str
+    device: str = "cpu"
+    budget_s: float = 480.0
+    wanted: float = WANTED
+    longest_s: float = LONGEST_S
+    command: str = ""
+
+
+def run(
+    plan: Plan, kernels: Callable[[], Sequence[Kernel]], say: Callable[[str], None] = print
+) -> KernelTable:
+    """Measure kernels on this machine.
+
+    Parameters
+    ----------
+    plan : Plan
+    kernels : callable
+        Returns them once the device is known to be there.
+    say : callable
+        Told what goes on, a line at a time.
+
+    Returns
+    -------
+    KernelTable
+        Rows faster than the device can be are left out and counted, as for imported tables.
+
+    Raises
+    ------
+    InputError
+        If the hardware is not in the catalogue, PyTorch or the device is missing, or nothing
+        could be measured.
+    DriftError
+        If the machine changed meanwhile.
+    """
+    known = load_device(plan.hardware)
+    stand = bench(plan.device)
+    say(f"reference kernel: {stand.baseline_s * 1e3:.3g} ms")
+    found = measure(kernels(), stand, plan.budget_s, plan.wanted, plan.longest_s, say)
+    if not found.rows:
+        raise InputError(f"nothing could be measured: {found.unavailable}")
+    meta = _meta(plan, known, stand, found)
+    return _possible(KernelTable.from_rows(found.rows, meta), known)
+
+
+def _possible(table: KernelTable, device: Device) -> KernelTable:
+    """Leave out rows that are faster than the hardware allows."""
+    wrong = table["time_s"] < least_time_s(table, device) * (1 - TOLERANCE)
+    refused = {IMPOSSIBLE: int(wrong.sum())} if wrong.any() else {}
+    return table.take(~wrong).with_meta(refused=refused)
+
+
+def _meta(plan: Plan, known: Device, stand: Bench, found: Campaign) -> Meta:
+    spreads = [row["spread_s"] / row["time_s"] for row in found.rows]
+    extra: dict[str, Any] = {
+        "machine": machine.description(plan.device),
+        "reference": {
+            "time_s": float(f"{stand.baseline_s:.4g}"),
+            "drift": round(found.drift, 4),
+        },
+        "search": {
+            "wanted_error": plan.wanted,
+            "points_measured": len(found.rows),
+            "points_saved": found.saved,
+            "points_unsteady": found.unsteady,
+            "curves_unfinished": found.unfinished,
+            "seconds": round(found.seconds, 1),
+        },
+        "correctness": found.errors,
+        "unavailable": found.unavailable,
+        "power": power_table(plan.device, known),
+    }
+    return Meta(
+        hardware=known.name,
+        source="measured by infsim calibrate run",
+        licence="Apache-2.0",
+        date=datetime.now(UTC).date().isoformat(),
+        command=plan.command,
+        versions=machine.versions(plan.device),
+        noise=round(float(np.nanmedian(spreads)), 5),
+        notes=_notes(plan.device),
+        extra=extra,
+    )
+
+
+def _notes(device: str) -> list[str]:
+    clock = {
+        "cpu": "times are CPU time of one thread, calls from Python included",
+        "cuda": "times are those between CUDA events around replays of a graph",
+    }
+    return [
+        clock[device],
+        "time_s is the median, spread_s 1.4826 times the median absolute deviation",
+        "weights and KV cache come from memory, activations from the cache",
+        "correctness: largest relative error of results against float64 (Frobenius norm)",
+    ]
