@@ -27,7 +27,7 @@ MANY = 1e6
 def covers(calibration: Calibration, form: Format, operators: Sequence[Operator]) -> bool:
     """Whether a calibration has the format, and the operators are made of known matrices."""
     return (
-        _linear_table(calibration, form) is not None
+        linear_table(calibration, form) is not None
         and all(op.linears for op in operators)
         and all(op.attention_dim == 0 or _attention_tables(calibration, form) for op in operators)
     )
@@ -70,7 +70,7 @@ class SpanKernels:
         self.outside = False
         self._node, self._form, self._calibration = node, form, calibration
         self._operators = operators
-        table = _linear_table(calibration, form)
+        table = linear_table(calibration, form)
         assert table is not None
         self._peak = peak_of(node.device, form)
         self._linear = LinearTimes(table, self._peak)
@@ -172,7 +172,7 @@ class SpanKernels:
         vocabulary = int(op.head_macs / op.output_values)
         n = -(-vocabulary // self._node.count)
         known = self._calibration.element("head", n * k)
-        wide = _linear_table(self._calibration, load_format("bf16"))
+        wide = linear_table(self._calibration, load_format("bf16"))
         if known is not None and known.width == n * k:
             yield 1, known.curve
         elif wide is not None:
@@ -227,7 +227,7 @@ def _head_by_bytes(known: ElementTable | None, weights: int, device: Device) -> 
     return Curve(known.curve.x, tuple(ratio * t for t in known.curve.time_s))
 
 
-def _linear_table(calibration: Calibration, form: Format) -> LinearTable | None:
+def linear_table(calibration: Calibration, form: Format) -> LinearTable | None:
     """The table of a format, found by what it is rather than by its name."""
     wanted = _kind(form)
     return next((t for t in calibration.linears if _kind(load_format(t.format)) == wanted), None)

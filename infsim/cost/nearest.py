@@ -8,7 +8,8 @@ ratio of the two rooflines, whose efficiencies the catalogue states for both.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from math import hypot, log, sqrt
 
 from infsim.cluster.device import Device, load_device
@@ -19,7 +20,7 @@ from infsim.cost.calibration import (
     device_calibration,
 )
 from infsim.cost.curves import Curve
-from infsim.cost.kernels import covers
+from infsim.cost.kernels import covers, linear_table
 from infsim.cost.linear import LAUNCH_S
 from infsim.model.catalog import load_format
 from infsim.model.formats import Format, compute_type
@@ -51,16 +52,46 @@ def nearest(
     Calibration or None
         None if no measured device is of the family and covers that.
     """
-    best: tuple[float, str, Calibration] | None = None
+    best: tuple[float, str] | None = None
     for name in calibrated_devices():
         known = device_calibration(name)
         if name in but or known is None or not covers(known, form, operators):
             continue
         other = load_device(name)
         if len(set(device.peak_flops) ^ set(other.peak_flops)) <= UNLIKE:
-            found = _distance(device, other), name, known
-            best = found if best is None or found[:2] < best[:2] else best
-    return None if best is None else scaled(best[2], device)
+            found = _distance(device, other), name
+            best = found if best is None or found < best else best
+    return None if best is None else _scaled(best[1], form.name, _Target.of(device))
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A device that can be a key: equal if its figures are."""
+
+    figures: tuple[object, ...]
+    device: Device = field(compare=False)
+
+    @classmethod
+    def of(cls, device: Device) -> _Target:
+        figures = (
+            device.name,
+            tuple(sorted(device.peak_flops.items())),
+            device.compute_efficiency,
+            device.bandwidth_bytes_per_s,
+            device.bandwidth_efficiency,
+        )
+        return cls(figures, device)
+
+
+@lru_cache(maxsize=64)
+def _scaled(name: str, form: str, target: _Target) -> Calibration:
+    """Scale what one format needs of a measured device, once for all spans of a model."""
+    known = device_calibration(name)
+    assert known is not None
+    # heads stay in 16 bits
+    needed = [linear_table(known, load_format(each)) for each in (form, "bf16")]
+    linears = tuple(table for table in known.linears if any(table is each for each in needed))
+    return scaled(replace(known, linears=linears), target.device)
 
 
 def _distance(a: Device, b: Device) -> float:
