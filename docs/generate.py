@@ -10,9 +10,13 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stdout, suppress
 from enum import EnumType
+from io import StringIO
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
+
+from typer.models import ArgumentInfo
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -236,11 +240,30 @@ The result goes to stdout, progress and everything else to stderr.
 
 def cli_page() -> str:
     """Return the page of all commands with their options."""
-    from infsim.cli import inspect, listing, run  # noqa: F401 - they add their commands
-    from infsim.cli.main import app
+    commands = dict(sorted(_commands()))
+    rows = [
+        _row(f"[{name}](#{name.replace(' ', '-')})", _first_sentence(function))
+        for name, function in commands.items()
+    ]
+    table = "\n".join(["| command | what it does |", "|---|---|", *rows, ""])
+    return "\n".join([NOTE + CLI, table, *map(_command, commands, commands.values())])
 
-    commands = [_command(str(c.name), c.callback) for c in app.registered_commands if c.callback]
-    return "\n".join([NOTE + CLI, *commands])
+
+def _commands() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Yield all commands with the names of their groups before their own."""
+    from infsim.cli.main import app, main
+
+    with suppress(SystemExit), redirect_stdout(StringIO()):
+        main(["--version"])  # adds the commands
+    groups = {"": app} | {f"{group.name} ": group.typer_instance for group in app.registered_groups}
+    for prefix, group in groups.items():
+        for command in group.registered_commands if group else ():
+            if command.callback:
+                yield f"{prefix}{command.name}", command.callback
+
+
+def _first_sentence(function: Callable[..., Any]) -> str:
+    return (inspect.getdoc(function) or "").partition("\n")[0]
 
 
 def _command(name: str, function: Callable[..., Any]) -> str:
@@ -250,18 +273,27 @@ def _command(name: str, function: Callable[..., Any]) -> str:
     for parameter in parameters:
         kind, info = get_args(hints[parameter.name])
         required = parameter.default is parameter.empty
-        if required:
-            arguments.append(parameter.name.upper())
-        shown = parameter.name.upper() if required else _option(parameter.name, info)
+        if isinstance(info, ArgumentInfo):
+            shown = _argument(parameter.name, kind, info)
+            arguments.append(shown if required else f"[{shown}]")
+        else:
+            shown = _option(parameter.name.replace("_", "-"), info)
+            if required:
+                arguments.append(f"{shown.partition(',')[0]} {parameter.name.upper()}")
         options = [f"`{name}`" for name in kind.__members__] if isinstance(kind, EnumType) else []
         meaning = f"{info.help} {', '.join(options)}".strip()
         default = "required" if required else _shown_default(parameter.default)
-        rows.append(_row(f"`{shown}`", default, meaning))
-    lines = [f"## {name}", "", inspect.getdoc(function) or "", ""]
+        rows.append(_row(f"`{shown}`", default, _code(meaning)))
+    lines = [f"## {name}", "", _code(inspect.getdoc(function) or ""), ""]
     if rows:
         lines += [f"`{' '.join(['infsim', name, *arguments, '[OPTIONS]'])}`", ""]
         lines += ["| argument or option | default | meaning |", "|---|---|---|", *rows, ""]
     return "\n".join(lines)
+
+
+def _argument(name: str, kind: Any, info: Any) -> str:
+    several = "..." if "list[" in str(kind) else ""
+    return (info.metavar or name.upper()).strip("[].") + several
 
 
 def _option(name: str, info: Any) -> str:

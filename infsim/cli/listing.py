@@ -23,6 +23,7 @@ class What(StrEnum):
     traces = "traces"
     churn = "churn"
     energy = "energy"
+    access = "access"
     accuracy = "accuracy"
     scenarios = "scenarios"
 
@@ -159,6 +160,22 @@ def _energy() -> tuple[Row, Iterable[Row]]:
     return ("kind", "name", "unit", "years", "like"), rows()
 
 
+def _access() -> tuple[Row, Iterable[Row]]:
+    from infsim.cluster.networks.access import BYTES_PER_MBIT, access_classes
+
+    rows = (
+        (
+            kind.name,
+            f"{kind.down_bytes_per_s / BYTES_PER_MBIT:g} Mbit/s",
+            f"{kind.up_bytes_per_s / BYTES_PER_MBIT:g} Mbit/s",
+            f"{kind.down_sigma:g}",
+            kind.source,
+        )
+        for kind in access_classes().values()
+    )
+    return ("name", "down", "up", "sigma down", "source"), rows
+
+
 def _accuracy() -> tuple[Row, Iterable[Row]]:
     from infsim.paths import data_folder
     from infsim.scenario.build.accuracy import FOLDER
@@ -182,6 +199,7 @@ _LISTS: dict[What, Callable[[], tuple[Row, Iterable[Row]]]] = {
     What.traces: _traces,
     What.churn: _churn,
     What.energy: _energy,
+    What.access: _access,
     What.accuracy: _accuracy,
     What.scenarios: _scenarios,
 }

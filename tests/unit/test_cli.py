@@ -152,6 +152,7 @@ def test_schema(capsys: pytest.CaptureFixture[str]) -> None:
         ("formats", "w4a16"),
         ("devices", "h100-sxm"),
         ("traces", "azure-conv-like"),
+        ("access", "home-uk"),
         ("accuracy", None),
         ("scenarios", None),
     ],
