@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +48,7 @@ Floats = NDArray[np.float64]
 RECORDED = Path(__file__).parent / "recorded"
 STAGES = 3
 VALUE_BITS = {"fp32": 32, "fp16": 16, "int8": 8}
+ITERATIONS = 30
 KNOTS = (1, 2, 3, 4, 8, 16, 32, 48, 64, 80, 96, 112, 128)
 
 
@@ -100,11 +101,12 @@ def fit(steps: Mapping[str, Any]) -> TableStepCost:
     tokens = steps["prefill_tokens"] + steps["decode_sequences"]
     hats = np.column_stack([np.interp(tokens, KNOTS, row) for row in np.eye(len(KNOTS))])
     columns = np.column_stack([hats, steps["prefill_pairs"], steps["decode_context"]])
-    relative = columns / steps["time_us"][:, None]
-    weight = np.ones(len(tokens))
-    for _ in range(30):
-        found = np.linalg.lstsq(relative * weight[:, None], weight, rcond=None)[0]
-        weight = 1 / np.sqrt(np.maximum(np.abs(relative @ found - 1), 1e-3))
+    expected = time = steps["time_us"].astype(float)
+    weight = 1 / expected
+    for _ in range(ITERATIONS):
+        found = np.linalg.lstsq(columns * weight[:, None], time * weight, rcond=None)[0]
+        expected = np.maximum(columns @ found, 0.1 * time)
+        weight = 1 / expected / np.sqrt(np.maximum(np.abs(time / expected - 1), 1e-3))
     found = found / 1e6
     table = np.interp(np.arange(KNOTS[-1] + 1), KNOTS, found[:-2])
     return TableStepCost(table.tolist(), float(found[-2]), float(found[-1]))
@@ -122,7 +124,7 @@ class Recording:
 
     @staticmethod
     @cache
-    def load(folder: Path = RECORDED) -> Recording:
+    def load(folder: Path) -> Recording:
         table = pq.read_table(folder / "steps.parquet")
         steps = {name: table[name].to_numpy() for name in table.column_names}
         return Recording(**json.loads((folder / "runs.json").read_text()), steps=steps)
@@ -131,10 +133,18 @@ class Recording:
         """Return one run."""
         return next(r for r in self.runs if (r["format"], r["name"]) == (form, name))
 
-    def cost(self, form: str, stage: int) -> TableStepCost:
-        """Fit a stage."""
-        own = (self.steps["format"] == form) & (self.steps["stage"] == stage)
-        return fit({name: column[own] for name, column in self.steps.items()})
+    @cached_property
+    def costs(self) -> Mapping[str, list[TableStepCost]]:
+        """The fitted stages by format."""
+        costs = {}
+        for form in VALUE_BITS:
+            of_stage = [
+                (self.steps["format"] == form) & (self.steps["stage"] == i) for i in range(STAGES)
+            ]
+            costs[form] = [
+                fit({name: column[own] for name, column in self.steps.items()}) for own in of_stage
+            ]
+        return costs
 
     def simulated(self, form: str, name: str) -> RunRecord:
         """Simulate a run."""
@@ -172,7 +182,7 @@ class Recording:
             cluster=cluster,
             deployments=(Deployment("pipeline", model, number, tuple(range(STAGES))),),
             plans=(Plan(places, (tuple(range(STAGES)),)),),
-            costs=StageCosts(cluster, [self.cost(form, stage) for stage in range(STAGES)]),
+            costs=StageCosts(cluster, self.costs[form]),
             workload=Table((table,)),
             router=AnyReplica(),
             batching=Continuous(meta["token_budget"], meta["max_sequences"]),
