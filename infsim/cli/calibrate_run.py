@@ -14,7 +14,7 @@ from infsim.cli.main import command
 from infsim.errors import InputError
 
 DEVICES = ("cpu", "cuda")
-MODELS = {"cpu": ["qwen2.5-0.5b", "llama-3.2-1b"], "cuda": ["llama-3.1-8b", "llama-3.1-70b"]}
+MODELS = {"cpu": ["qwen2.5-0.5b"], "cuda": ["llama-3.1-8b", "llama-3.1-70b"]}
 SHARDS = {"cpu": [1], "cuda": [1, 2, 4, 8]}
 
 

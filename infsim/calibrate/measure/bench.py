@@ -8,6 +8,7 @@ the machine is quiet. A point for which too few count within its time is left ou
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,9 +27,9 @@ TRIES = 8
 """So often a moment is looked for in which the machine is quiet."""
 PAUSE_S = 1.0
 FEWEST, MOST = 3, 15
-PRECISE = 0.02
+PRECISE = 0.03
 """Standard error of the median, relative, at which repeats end."""
-POINT_S = 0.4
+POINT_S = 0.2
 """Time for repeats that count, after which the fewest are enough."""
 PATIENCE_S = 0.6
 """Time for repeats that do not count, after which a point is given up."""
@@ -135,4 +136,5 @@ def _enough(times: list[float]) -> bool:
     if count >= MOST or sum(times) > POINT_S:
         return True
     # the standard error of a median is 1.25 times that of a mean
-    return 1.25 * _spread(times) <= PRECISE * median(times) * count**0.5
+    allowed = PRECISE * median(times) * math.sqrt(count)
+    return 1.25 * _spread(times) <= allowed

@@ -13,7 +13,7 @@ from infsim.calibrate.measure.search import CurveSearch
 from infsim.errors import InfsimError
 
 CHECKED = 64
-"""Largest point at which results are compared with float64, and the first one always."""
+"""Results are compared with float64 at the first point and at another one up to this size."""
 LONGEST_S = 0.15
 """Points of which one run would take longer are left to the line beyond."""
 WANTED = 0.05
@@ -33,6 +33,7 @@ class _Curve:
     search: CurveSearch
     readings: dict[int, Reading] = field(default_factory=dict)
     error: float = 0.0
+    checks: int = 0
     unsteady: int = 0
     failure: str = ""
 
@@ -134,7 +135,7 @@ def _first_line(error: Exception) -> str:
 
 def _measure(curve: _Curve, maker: Maker, point: int, bench: Bench) -> None:
     kernel = curve.kernel
-    if point == kernel.points[0] or point <= CHECKED:
+    if point == kernel.points[0] or (point <= CHECKED and curve.checks < 2):
         _check(curve, maker, point)
     reading = bench.read(lambda: maker(point))
     if reading is None:
@@ -151,6 +152,7 @@ def _check(curve: _Curve, maker: Maker, point: int) -> None:
     if case.error is None:
         return
     error = case.error()
+    curve.checks += 1
     curve.error = max(curve.error, error)
     if not error <= curve.kernel.tolerance:
         raise ArithmeticError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# torch is an extra; where it is missing, its types are unknown
+# mypy: disable-error-code="import-not-found, no-untyped-call, unused-ignore"
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version

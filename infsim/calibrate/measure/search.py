@@ -1,10 +1,10 @@
 """Which points of a curve to measure: where lines between the measured ones are least sure.
 
-A curve begins with its ends. Each further point halves a gap between two measured ones. How far it
-lies from the line that ran through there before is the best guess of how far the curve strays from
-the new lines to both sides: half of it is expected there, as smooth curves stray a quarter as far,
-and steps just as far. A gap in which less than the wanted error is expected is left alone, so that
-a straight curve is done after three points, and a step is hunted down to its place.
+A curve begins with its ends and a point between. In a gap between two measured points, a curve that
+bends only one way lies between their line and the neighbouring lines, drawn on into the gap (the
+sandwich of Rote, Computing 48, 1992). How far these are apart is the error to be expected there.
+The middle of the worst gap is measured next, until less than the wanted error is expected anywhere:
+a straight curve is done after three points, kinks and steps are hunted down to their place.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ class CurveSearch:
     points: Sequence[int]
     longest_s: float = inf
     _times: dict[int, float] = field(default_factory=dict)
-    _surprise: dict[int, float] = field(default_factory=dict)
     _closed: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -64,10 +63,7 @@ class CurveSearch:
 
     def add(self, point: int, time_s: float) -> None:
         """Take in a measured point."""
-        index = self.points.index(point)
-        line = self._line(index)
-        self._surprise[index] = inf if line is None else abs(line / time_s - 1)
-        self._times[index] = time_s
+        self._times[self.points.index(point)] = time_s
 
     def give_up(self, point: int) -> None:
         """Leave a point alone that could not be measured."""
@@ -98,20 +94,24 @@ class CurveSearch:
 
     def _gaps(self) -> list[tuple[float, int, int]]:
         """Expected error, lower and upper index of each gap with a middle to be measured."""
-        order = {index: i for i, index in enumerate(self._times)}
+        known = sorted(self._times)
+        x, t = self.points, self._times
+        slopes = [(t[b] - t[a]) / (x[b] - x[a]) for a, b in pairwise(known)]
         found = []
-        for low, high in pairwise(sorted(self._times)):
+        for i, (low, high) in enumerate(pairwise(known)):
             if high - low > 1 and (low + high) // 2 not in self._closed:
-                newest = max(low, high, key=order.__getitem__)  # the point that made this gap
-                found.append((self._surprise[newest] / 2, low, high))
+                before = abs(slopes[i] - slopes[i - 1]) if i else inf
+                after = abs(slopes[i + 1] - slopes[i]) if i + 1 < len(slopes) else inf
+                found.append((self._sandwich(low, high, slopes[i], before, after), low, high))
         return found
 
-    def _line(self, index: int) -> float | None:
-        """Time on the line between the measured neighbours; None outside of them."""
-        below = [i for i in self._times if i < index]
-        above = [i for i in self._times if i > index]
-        if not below or not above:
-            return None
-        low, high = max(below), min(above)
-        share = (self.points[index] - self.points[low]) / (self.points[high] - self.points[low])
-        return self._times[low] + share * (self._times[high] - self._times[low])
+    def _sandwich(self, low: int, high: int, slope: float, before: float, after: float) -> float:
+        """Largest relative distance of a line from the nearer one of its neighbours.
+
+        ``before`` and ``after`` are how much steeper or flatter these are.
+        """
+        start, end = self.points[low], self.points[high]
+        return max(
+            min((x - start) * before, (end - x) * after) / (self._times[low] + slope * (x - start))
+            for x in self.points[low + 1 : high]
+        )

@@ -1,0 +1,201 @@
+"""Measuring on a machine that is made up: what counts, what is refused, what is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from infsim.calibrate.measure import bench as bench_module
+from infsim.calibrate.measure.bench import Bench, Timer
+from infsim.calibrate.measure.campaign import Campaign, DriftError, measure
+from infsim.calibrate.measure.kernel import Case, Kernel
+from infsim.calibrate.measure.run import Plan, run
+from infsim.calibrate.measure.shapes import Shapes
+from infsim.calibrate.measure.suites import kernels
+from infsim.calibrate.table import KernelTable, Meta
+from infsim.errors import InputError
+
+GRID = (1, 2, 4, 8, 16)
+
+
+class MadeUpClock:
+    """Tells the times that cases claim for themselves, the reference those of a script."""
+
+    def __init__(self, reference: Callable[[], float] = lambda: 1e-3) -> None:
+        self.reference = reference
+
+    def timer(self, make: Callable[[], Case]) -> Timer:
+        case = make()
+        if case.touch is not None:
+            return self.reference
+        return lambda: float(case.run())  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_module, "PAUSE_S", 0.0)
+
+
+def bench(reference: Callable[[], float] = lambda: 1e-3) -> Bench:
+    return Bench(MadeUpClock(reference), lambda: Case(int, touch=int))
+
+
+def kernel(
+    time: Callable[[int], float],
+    error: float = 0.0,
+    columns: Mapping[str, str | int | float] | None = None,
+) -> Kernel:
+    told = columns or {"kernel": "norm", "name": "made up", "format": "bf16", "n": 64}
+
+    def make(point: int) -> Case:
+        return Case(lambda: time(point), lambda: error)
+
+    return Kernel(told, "tokens", GRID, lambda: make, tolerance=0.01)
+
+
+def straight(x: int) -> float:
+    return 1e-4 * (1 + x)
+
+
+def campaign(*kernels: Kernel, stand: Bench | None = None, wanted: float = 0.05) -> Campaign:
+    return measure(kernels, stand or bench(), budget_s=60.0, wanted=wanted)
+
+
+def test_rows_hold_what_was_measured() -> None:
+    found = campaign(kernel(straight))
+    assert [row["tokens"] for row in found.rows] == [1, 4, 16]
+    assert [row["time_s"] for row in found.rows] == [straight(x) for x in (1, 4, 16)]
+    assert all(row["spread_s"] == 0 and row["runs"] >= 3 for row in found.rows)
+    assert (found.saved, found.unsteady, found.unfinished) == (2, 0, 0)
+    KernelTable.from_rows(found.rows, Meta("h200")).check("made up")
+
+
+def test_a_full_grid_saves_nothing() -> None:
+    found = campaign(kernel(straight), wanted=0.0)
+    assert [row["tokens"] for row in found.rows] == list(GRID)
+    assert found.saved == 0
+
+
+def test_repeats_beside_an_unsteady_reference_do_not_count() -> None:
+    calls = 0
+
+    def reference() -> float:  # every eighth is interrupted once the baseline is known
+        nonlocal calls
+        calls += 1
+        return 2e-3 if calls > 1000 and calls % 8 == 0 else 1e-3
+
+    def time(x: int) -> float:  # is interrupted just when the reference after it is
+        return 5 * straight(x) if (calls + 1) % 8 == 0 and calls > 1000 else straight(x)
+
+    found = campaign(kernel(time), stand=bench(reference))
+    assert [row["time_s"] for row in found.rows] == [straight(x) for x in (1, 4, 16)]
+    assert all(row["spread_s"] == 0 for row in found.rows)
+
+
+def test_a_point_beside_which_the_reference_never_stands_still_is_left_out() -> None:
+    stand = bench()
+    stand._reference = lambda: 1.2e-3
+    with pytest.raises(DriftError):  # it stays so to the end
+        campaign(kernel(straight), stand=stand)
+    assert stand.read(lambda: Case(lambda: 1e-3)) is None
+
+
+@pytest.mark.parametrize(("factor", "refused"), [(0.85, True), (0.95, False), (1.05, False)])
+def test_a_run_in_which_the_machine_changed_is_refused(factor: float, refused: bool) -> None:
+    stand = bench()
+    stand.baseline_s /= factor
+    if refused:
+        with pytest.raises(DriftError, match=r"-15\.0%"):
+            campaign(kernel(straight), stand=stand)
+    else:
+        assert campaign(kernel(straight), stand=stand).drift == pytest.approx(factor - 1)
+
+
+def test_a_busy_moment_at_the_end_is_waited_out() -> None:
+    stand = bench()
+    left = 200
+
+    def reference() -> float:
+        nonlocal left
+        left -= 1
+        return 2e-3 if left > 0 else 1e-3
+
+    stand._reference = reference
+    assert stand.drift() == 0
+
+
+def test_kernels_that_fail_are_told_with_the_reason_and_stop_nothing() -> None:
+    def broken(point: int) -> float:
+        raise RuntimeError("no such instruction\nsecond line")
+
+    other = {"kernel": "norm", "name": "broken", "format": "bf16", "n": 64}
+    found = campaign(kernel(broken, columns=other), kernel(straight))
+    assert found.unavailable == {"norm broken bf16 64": "RuntimeError: no such instruction"}
+    assert len(found.rows) == 3
+
+
+def test_a_kernel_with_wrong_results_is_not_measured() -> None:
+    found = campaign(kernel(straight, error=0.02))
+    assert found.rows == []
+    assert "wrong by 0.02 at 1 tokens, more than 0.01" in found.unavailable["norm made up bf16 64"]
+
+
+@pytest.mark.parametrize("error", [float("nan"), float("inf")])
+def test_results_that_are_no_numbers_are_wrong(error: float) -> None:
+    assert campaign(kernel(straight, error=error)).rows == []
+
+
+def test_the_largest_error_of_right_results_is_kept() -> None:
+    assert campaign(kernel(straight, error=0.004)).errors == {"norm bf16": 0.004}
+
+
+def test_a_spent_budget_leaves_curves_unfinished() -> None:
+    found = measure([kernel(straight)] * 3, bench(), budget_s=0.0)
+    assert found.rows == []
+    assert found.unfinished == 3
+
+
+def test_shapes_are_those_of_the_catalogue_and_its_shards() -> None:
+    shapes = Shapes(["qwen2.5-0.5b"], [1, 2])
+    assert {(m.name, m.n, m.k, m.devices) for m in shapes.matrices} == {
+        ("qkv", 1152, 896, 1), ("o", 896, 896, 1),
+        ("gate_up", 9728, 896, 1), ("down", 896, 4864, 1),
+        ("qkv", 576, 896, 2), ("o", 896, 448, 2),
+        ("gate_up", 4864, 896, 2), ("down", 896, 2432, 2),
+    }  # fmt: skip
+    assert [(a.heads, a.kv_heads, a.head_dim) for a in shapes.attentions] == [
+        (14, 2, 64),
+        (7, 1, 64),
+    ]
+
+
+@pytest.mark.parametrize("name", ["qwen-0.5", "resnet18"])
+def test_only_transformers_of_the_catalogue_have_shapes(name: str) -> None:
+    with pytest.raises(InputError):
+        Shapes([name])
+
+
+def test_an_unknown_suite_is_told() -> None:
+    with pytest.raises(InputError, match="did you mean 'linear'"):
+        list(kernels(["linaer"], Shapes(["qwen2.5-0.5b"]), "cpu"))
+
+
+@pytest.fixture
+def _without_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torch", None)
+    return
+
+
+@pytest.mark.usefixtures("_without_torch")
+def test_without_torch_it_says_how_to_get_it() -> None:
+    with pytest.raises(InputError, match="pip install infsim"):
+        run(Plan("h200"), list)
+
+
+def test_the_hardware_must_be_in_the_catalogue(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown device"):
+        run(Plan("my-machine"), list)
