@@ -23,6 +23,9 @@ def run(
     out: Annotated[
         Path, typer.Option(help="Folder to write; its name is a device of `infsim list`.")
     ],
+    hardware: Annotated[
+        str | None, typer.Option(help="The device of `infsim list`, if the folder is named else.")
+    ] = None,
     device: Annotated[str, typer.Option(help="What measures: cpu or cuda.")] = "cpu",
     only: Annotated[
         list[str] | None,
@@ -53,10 +56,11 @@ def run(
     shapes = Shapes(model or MODELS[device], shards or SHARDS[device])
     suites = only or list(SUITES)
     words = ["infsim", "calibrate", "run", "--device", device, "--out", f"calibration/{out.name}"]
-    for option, values in (("--only", only), ("--model", model), ("--shards", shards)):
+    given = {"--hardware": [hardware] if hardware else [], "--only": only, "--model": model}
+    for option, values in (given | {"--shards": shards}).items():
         words += [word for value in values or () for word in (option, str(value))]
     words += ["--budget", f"{budget:g}", "--error", f"{error:g}", "--longest", f"{longest:g}"]
-    plan = Plan(out.name, device, 60 * budget, error, longest, shlex.join(words))
+    plan = Plan(hardware or out.name, device, 60 * budget, error, longest, shlex.join(words))
     table = run_plan(plan, lambda: list(kernels(suites, shapes, device)), _say)
     print(table.write(out))
     _report(table.meta.extra)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 from typing import Any
 
 from infsim.calibrate.measure.bench import DRIFT, Bench, Reading
-from infsim.calibrate.measure.kernel import Kernel, Maker
+from infsim.calibrate.measure.kernel import Case, Kernel, Maker
 from infsim.calibrate.measure.search import CurveSearch
 from infsim.errors import InfsimError
 
@@ -102,7 +103,10 @@ def measure(
         If the reference takes more than 10 % longer or shorter at the end than at the beginning.
     """
     began = time.monotonic()
-    curves = [_Curve(kernel, CurveSearch(kernel.points, longest_s)) for kernel in kernels]
+    curves = [
+        _Curve(kernel, CurveSearch(kernel.points, kernel.longest_s or longest_s))
+        for kernel in kernels
+    ]
     for goal in (*(g for g in COARSE if g > wanted), wanted):
         to_do = [c for c in curves if not c.failure and c.search.next(goal) is not None]
         say(f"to {goal:.0%}: {len(to_do)} of {len(curves)} curves")
@@ -137,13 +141,19 @@ def _measure(curve: _Curve, maker: Maker, point: int, bench: Bench) -> None:
     kernel = curve.kernel
     if point == kernel.points[0] or (point <= CHECKED and curve.checks < 2):
         _check(curve, maker, point)
-    reading = bench.read(lambda: maker(point))
+    reading = bench.read(_cases(kernel, maker, point))
     if reading is None:
         curve.unsteady += 1
         curve.search.give_up(point)
     else:
         curve.readings[point] = reading
         curve.search.add(point, reading.time_s)
+
+
+def _cases(kernel: Kernel, maker: Maker, point: int) -> Callable[[], Case]:
+    """Return what makes cases of a point, each after the first with weights of its own."""
+    makers = chain([maker], (kernel.prepare() for _ in count()))
+    return lambda: next(makers)(point)
 
 
 def _check(curve: _Curve, maker: Maker, point: int) -> None:

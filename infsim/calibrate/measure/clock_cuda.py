@@ -13,7 +13,7 @@ from infsim.calibrate.measure.bench import Timer
 from infsim.calibrate.measure.kernel import Case
 from infsim.calibrate.measure.torch_case import require_torch
 
-CASES = 8
+CASES = 64
 """At most so many cases, each with inputs of its own, take turns in a graph."""
 SHORTEST_S = 200e-6
 """A graph is made at least so long."""
@@ -39,17 +39,20 @@ class CudaClock:
 
     def timer(self, make: Callable[[], Case]) -> Timer:
         """Return a timer of a case."""
-        before = self._torch.cuda.memory_allocated()
         cases = [make()]
         if cases[0].wall:
             return self._wall(cases[0])
-        own = self._torch.cuda.memory_allocated() - before
-        if cases[0].touch is not cases[0].run:  # not meant to find its inputs in the cache
-            wanted = 2 * self._cache_bytes // max(own, 1)
-            cases += [make() for _ in range(min(int(wanted), CASES - 1))]
+        before = self._torch.cuda.memory_allocated()
+        while self._cached(cases, before) and len(cases) < CASES:
+            cases.append(make())
         runs = self._runs(cases)
         replay = self._captured(cases, runs)
         return lambda: self._between_events(replay) / runs
+
+    def _cached(self, cases: list[Case], before: int) -> bool:
+        """Whether the cache may hold the inputs of the cases although they come from memory."""
+        own = self._torch.cuda.memory_allocated() - before  # of all but the first
+        return cases[0].touch is not cases[0].run and own < 2 * self._cache_bytes
 
     def _runs(self, cases: list[Case]) -> int:
         """Return how many runs make a graph, after warming up."""

@@ -49,6 +49,8 @@ class Kernel:
         Makes the weights and returns a function that makes the `Case` of a point.
     tolerance : float
         Largest relative error that its number format explains.
+    longest_s : float, optional
+        Points of which a run would take longer are left out; that of the campaign by default.
     """
 
     columns: Mapping[str, str | int | float]
@@ -56,6 +58,7 @@ class Kernel:
     points: tuple[int, ...]
     prepare: Callable[[], Maker]
     tolerance: float = 0.0
+    longest_s: float | None = None
 
     @property
     def label(self) -> str:

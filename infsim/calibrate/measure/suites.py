@@ -54,6 +54,12 @@ def _copies(shapes: Shapes, device: str) -> Iterator[Kernel]:  # noqa: ARG001 - 
     yield from collectives(device)
 
 
+def _steps(shapes: Shapes, device: str) -> Iterator[Kernel]:
+    from infsim.calibrate.measure.torch_step import steps
+
+    return steps(shapes.models, device)
+
+
 SUITES: dict[str, Suite] = {
     "linear": _linear,
     "onnx": _onnx,
@@ -62,6 +68,7 @@ SUITES: dict[str, Suite] = {
     "sparse": _sparse,
     "codecs": _codecs,
     "copies": _copies,
+    "steps": _steps,
 }
 """Add an entry to measure further kernels: a function from shapes and device to kernels."""
 

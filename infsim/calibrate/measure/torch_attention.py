@@ -6,7 +6,7 @@ from __future__ import annotations
 # mypy: disable-error-code="no-any-return, misc, attr-defined"
 from collections.abc import Iterator
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infsim.calibrate.measure.kernel import Case, Kernel, Maker
 from infsim.calibrate.measure.shapes import CHUNKS, CONTEXTS, Heads, Shapes
@@ -28,7 +28,7 @@ MOST_ENTRIES = 2**17
 def attentions(shapes: Shapes, device: str) -> Iterator[Kernel]:
     """Yield attention of each shape of heads in 16 bits, and in 32 on processors.
 
-    Weights of the cache come from memory, queries from the kernel before.
+    Keys and values come from memory, queries from the kernel before.
     """
     for form in ("bf16", "fp32") if device == "cpu" else ("bf16",):
         for heads in shapes.attentions:
@@ -106,16 +106,19 @@ class _Attention:
         k, v = (random(*shape, form=self._form, device=self._device) for _ in range(2))
         return q, k, v
 
-    def _mask(self, chunk: int, prefix: int) -> Tensor | None:
+    def _mask(self, chunk: int, prefix: int) -> Any:
         """Who sees whom; None for the kernel's own causal order, which starts at the first key."""
         if not prefix:
             return None
         torch = require_torch()
-        ones = torch.ones(chunk, prefix + chunk, dtype=torch.bool, device=self._device)
-        return ones.tril(prefix)
+        if self._device == "cuda":  # flash attention knows this order, not a mask
+            from torch.nn.attention.bias import causal_lower_right
+
+            return causal_lower_right(chunk, prefix + chunk)
+        return torch.ones(chunk, prefix + chunk, dtype=torch.bool).tril(prefix)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Any = None) -> Tensor:
     attention = require_torch().nn.functional.scaled_dot_product_attention
     causal = mask is None and q.shape[2] > 1
     return attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=True)

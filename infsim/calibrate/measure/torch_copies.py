@@ -6,7 +6,9 @@ from __future__ import annotations
 # mypy: disable-error-code="no-any-return, misc, attr-defined"
 import os
 import tempfile
+import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
 from infsim.calibrate.measure.kernel import Case, Kernel, Maker
 from infsim.calibrate.measure.torch_case import case, require_torch
@@ -63,19 +65,20 @@ def _load(device: str) -> Kernel:
 
         def make(size: int) -> Case:
             data = torch.randint(256, (size,), dtype=torch.uint8)
-            file = tempfile.TemporaryFile(dir=".")  # noqa: SIM115 - as long as the case
-            file.write(data.numpy().tobytes())
-            file.flush()
-            os.fsync(file.fileno())
+            file, name = tempfile.mkstemp(dir=".")
+            Path(name).unlink()  # it lasts as long as it is open
+            os.write(file, data.numpy().tobytes())
+            os.fsync(file)
 
             def run() -> object:
-                raw = bytearray(os.pread(file.fileno(), size, 0))
+                raw = bytearray(os.pread(file, size, 0))
                 return torch.frombuffer(raw, dtype=torch.uint8).to(device)
 
             def forget() -> None:
                 if hasattr(os, "posix_fadvise"):  # the next read comes from the disk
-                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
 
+            weakref.finalize(run, os.close, file)
             found = case(run, lambda: data.to(device).double(), touch=forget)
             return Case(found.run, found.error, found.touch, wall=True)
 

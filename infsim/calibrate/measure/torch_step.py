@@ -1,0 +1,169 @@
+"""Whole steps of a model with random weights: decodes, chunks of prompts, and both in one batch.
+
+The sum of kernels can be held against them. Each layer has weights and a KV cache of its own, so
+that all come from memory as in an engine; what an engine does between steps is left out.
+"""
+
+from __future__ import annotations
+
+# mypy: disable-error-code="import-not-found, no-untyped-call, no-any-unimported, unused-ignore"
+# mypy: disable-error-code="no-any-return, misc, attr-defined"
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from infsim.calibrate.measure.kernel import Case, Kernel, Maker
+from infsim.calibrate.measure.torch_case import TOLERANCE, random, relative_error, require_torch
+from infsim.model.architecture import Architecture
+from infsim.model.catalog import load_architecture
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORM = "bf16"
+CONTEXTS = (64, 256, 1024, 2048)
+CHUNKS = (16, 64, 128, 256, 512)
+DECODES = (1, 4, 16)
+MIXED_CONTEXT = 512
+LONGEST_S = 5.0
+EPSILON = 1e-6
+
+
+def steps(models: Sequence[str], device: str) -> Iterator[Kernel]:
+    """Yield steps of models without experts: decodes along their context, chunks beside decodes."""
+    for name in models:
+        model = load_architecture(name)
+        if model.experts > 1 or not model.gated_ffn:
+            continue
+        for decodes in DECODES:
+            yield _kernel(model, device, "context", CONTEXTS, {"decodes": decodes})
+        for decodes in (0, *DECODES):
+            beside = {"decodes": decodes, "context": MIXED_CONTEXT} if decodes else {}
+            yield _kernel(model, device, "chunk", CHUNKS, {"prefills": 1} | beside)
+
+
+def _kernel(
+    model: Architecture, device: str, axis: str, points: tuple[int, ...], batch: dict[str, int]
+) -> Kernel:
+    def prepare() -> Maker:
+        weights = _weights(model, device)
+
+        def make(point: int) -> Case:
+            told = batch | {axis: point}
+            step = _Step(
+                model, weights, told.get("chunk", 0), told.get("decodes", 0), told.get("context", 0)
+            )
+            return Case(step.logits, step.error, touch=step.touch)
+
+        return make
+
+    columns: dict[str, str | int | float] = {
+        "kernel": "step", "name": model.name, "format": FORM, "library": "torch", "devices": 1,
+    }  # fmt: skip
+    return Kernel(columns | batch, axis, points, prepare, 5 * TOLERANCE[FORM], LONGEST_S)
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """Matrices of each layer by name, gains of the norms, and the head."""
+
+    layers: list[dict[str, Tensor]]
+    gain: Tensor
+    head: Tensor
+
+
+@lru_cache(maxsize=1)
+def _weights(model: Architecture, device: str) -> _Weights:
+    """Random values, scaled so that activations keep their size; made once for all batches."""
+
+    def matrix(n: int, k: int) -> Tensor:
+        return random(n, k, form=FORM, device=device) / k**0.5
+
+    linears = model.graph().operators[0].linears
+    layers = [{m.name: matrix(m.n, m.k) for m in linears} for _ in range(model.layers)]
+    gain = require_torch().ones_like(random(model.hidden, form=FORM, device=device))
+    return _Weights(layers, gain, matrix(model.vocabulary, model.hidden))
+
+
+class _Step:
+    """A batch of at most one chunk of a prompt and of sequences that decode."""
+
+    def __init__(
+        self, model: Architecture, weights: _Weights, chunk: int, decodes: int, context: int
+    ) -> None:
+        torch = require_torch()
+        self._model, self._weights = model, weights
+        self._chunk, self._decodes = chunk, decodes
+        device = str(weights.gain.device)
+        self._x = random(chunk + decodes, model.hidden, form=FORM, device=device)
+        angle = torch.rand(chunk + decodes, 1, model.head_dim, device=device)
+        self._cos, self._sin = (f(angle).to(self._x.dtype) for f in (torch.cos, torch.sin))
+        shape = 2, decodes, model.kv_heads, context, model.head_dim
+        self._caches = [random(*shape, form=FORM, device=device) for _ in range(model.layers)]
+
+    def touch(self) -> object:
+        """Activations were written just before."""
+        return self._x.sum()
+
+    def logits(self) -> Tensor:
+        """Run the step; logits of the last token of the chunk and of each decode."""
+        x = self._x
+        for weights, cache in zip(self._weights.layers, self._caches, strict=True):
+            x = self._layer(x, weights, cache, self._cos, self._sin)
+        return self._head(x)
+
+    def error(self) -> float:
+        """Error of a layer and the head against float64; more layers only add up roundings."""
+        weights, cache = self._weights.layers[0], self._caches[0]
+        found = self._head(self._layer(self._x, weights, cache, self._cos, self._sin))
+        wide = {name: matrix.double() for name, matrix in weights.items()}
+        angles = self._cos.double(), self._sin.double()
+        return relative_error(
+            found, self._head(self._layer(self._x.double(), wide, cache.double(), *angles))
+        )
+
+    def _head(self, x: Tensor) -> Tensor:
+        first = max(self._chunk - 1, 0)  # of a chunk only the last token
+        linear = require_torch().nn.functional.linear
+        return linear(self._norm(x[first:]), self._weights.head.to(x.dtype))
+
+    def _layer(
+        self, x: Tensor, weights: dict[str, Tensor], cache: Tensor, cos: Tensor, sin: Tensor
+    ) -> Tensor:
+        functional = require_torch().nn.functional
+        model = self._model
+        qkv = functional.linear(self._norm(x), weights["qkv"])
+        both = model.heads + model.kv_heads
+        split = both * model.head_dim
+        turned = _rotated(qkv[:, :split].unflatten(1, (both, model.head_dim)), cos, sin)
+        values = qkv[:, split:].unflatten(1, (model.kv_heads, model.head_dim))
+        seen = self._attention(turned[:, : model.heads], turned[:, model.heads :], values, cache)
+        x = x + functional.linear(seen, weights["o"])
+        gate, up = functional.linear(self._norm(x), weights["gate_up"]).chunk(2, -1)
+        return x + functional.linear(functional.silu(gate) * up, weights["down"])
+
+    def _norm(self, x: Tensor) -> Tensor:
+        norm = require_torch().nn.functional.rms_norm
+        return norm(x, (self._model.hidden,), self._weights.gain.to(x.dtype), EPSILON)
+
+    def _attention(self, q: Tensor, k: Tensor, v: Tensor, cache: Tensor) -> Tensor:
+        """Attention inside of the chunk, and of each decode over its cache, its own token last."""
+        torch = require_torch()
+        attention = torch.nn.functional.scaled_dot_product_attention
+        c, parts = self._chunk, []
+        if c:
+            own = (x[:c].transpose(0, 1)[None] for x in (q, k, v))
+            found = attention(*own, is_causal=True, enable_gqa=True)
+            parts.append(found[0].transpose(0, 1).flatten(1))
+        if self._decodes:
+            keys, values = cache
+            keys[:, :, -1], values[:, :, -1] = k[c:], v[c:]
+            found = attention(q[c:, :, None], keys, values, enable_gqa=True)
+            parts.append(found[:, :, 0].flatten(1))
+        return torch.cat(parts)
+
+
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    low, high = x.chunk(2, -1)
+    return x * cos + require_torch().cat([-high, low], -1) * sin

@@ -1,0 +1,70 @@
+"""Kernels compute what they say: each against float64, at one and at a few tokens."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch: pip install infsim[calibrate]")
+
+from infsim.calibrate.measure.kernel import Kernel  # noqa: E402
+from infsim.calibrate.measure.machine import description, versions  # noqa: E402
+from infsim.calibrate.measure.shapes import Shapes  # noqa: E402
+from infsim.calibrate.measure.suites import kernels  # noqa: E402
+from infsim.calibrate.table import KernelTable, Meta  # noqa: E402
+
+SUITES = ("linear", "sparse", "attention", "elements", "codecs", "copies")
+LARGEST = 2**22
+"""Weights of the kernels that are tried here, so that it takes seconds."""
+
+
+def small(suites: tuple[str, ...]) -> list[Kernel]:
+    """One kernel of each kind, without the large ones."""
+    found: dict[tuple[object, ...], Kernel] = {}
+    for kernel in kernels(suites, Shapes(["qwen2.5-0.5b"]), "cpu"):
+        told = kernel.columns
+        if float(told.get("n", 1)) * float(told.get("k", 1)) <= LARGEST:
+            kind = [told.get(c) for c in ("kernel", "format", "library", "pattern")]
+            name = "" if told["kernel"] == "linear" else told["name"]
+            found.setdefault((*kind, name, kernel.axis), kernel)
+    return list(found.values())
+
+
+def check(kernel: Kernel) -> None:
+    """Compare its first points with float64."""
+    make = kernel.prepare()
+    for point in {kernel.points[0], *(p for p in (7, 64) if p in kernel.points)}:
+        case = make(point)
+        assert case.error is not None
+        assert case.error() <= kernel.tolerance, f"{kernel.label} at {point}"
+        row = dict(kernel.columns) | {kernel.axis: point, "time_s": 1.0}
+        KernelTable.from_rows([row], Meta("h200")).check(kernel.label)
+
+
+@pytest.mark.parametrize("kernel", small(SUITES), ids=lambda kernel: kernel.label)
+def test_kernels_in_torch(kernel: Kernel) -> None:
+    torch.manual_seed(0)
+    check(kernel)
+
+
+def test_kernels_in_onnx_runtime() -> None:
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install infsim[calibrate]")
+    pytest.importorskip("onnx", reason="needs onnx: pip install infsim[calibrate]")
+    found = small(("onnx",))
+    assert len(found) == 4
+    for kernel in found:
+        check(kernel)
+
+
+def test_a_wrong_kernel_is_noticed() -> None:
+    from infsim.calibrate.measure.torch_case import case, random
+
+    x, y = random(8, 8), random(8, 8)
+    assert case(lambda: x + y, lambda: x.double() + y.double()).error() < 1e-6  # type: ignore[misc]
+    assert case(lambda: x - y, lambda: x.double() + y.double()).error() > 0.1  # type: ignore[misc]
+
+
+def test_the_machine_is_described() -> None:
+    found = description("cpu")
+    assert found["processor"]
+    assert found["memory_bytes"] > 2**28
+    assert versions("cpu")["torch"] == torch.__version__.split("+")[0] or versions("cpu")["torch"]
