@@ -92,6 +92,16 @@ def test_points_that_cannot_be_measured_are_not_asked_for_again() -> None:
     assert asked.count(3) == 1
 
 
+def test_a_dip_too_narrow_for_a_search_is_met_where_all_points_are_measured() -> None:
+    found = CurveSearch(TOKENS, dense_to=8)
+    asked = []
+    while (point := found.next(0.05)) is not None:
+        asked.append(point)
+        found.add(point, 9e-3 if point == 4 else 1e-2 + 1e-6 * point)
+    assert set(range(1, 9)) <= set(asked)
+    assert len(asked) == len(set(asked)) < 20
+
+
 @pytest.mark.parametrize("points", [(), (2, 1), (1, 1)])
 def test_a_grid_must_increase(points: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="must increase"):

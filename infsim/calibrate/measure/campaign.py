@@ -103,10 +103,7 @@ def measure(
         If the reference takes more than 10 % longer or shorter at the end than at the beginning.
     """
     began = time.monotonic()
-    curves = [
-        _Curve(kernel, CurveSearch(kernel.points, kernel.longest_s or longest_s))
-        for kernel in kernels
-    ]
+    curves = [_Curve(kernel, _search(kernel, longest_s)) for kernel in kernels]
     for goal in (*(g for g in COARSE if g > wanted), wanted):
         to_do = [c for c in curves if not c.failure and c.search.next(goal) is not None]
         say(f"to {goal:.0%}: {len(to_do)} of {len(curves)} curves")
@@ -121,6 +118,10 @@ def measure(
             f" more than {DRIFT:.0%}: the machine was not the same throughout, nothing is written"
         )
     return _summary(curves, wanted, drift, time.monotonic() - began)
+
+
+def _search(kernel: Kernel, longest_s: float) -> CurveSearch:
+    return CurveSearch(kernel.points, kernel.longest_s or longest_s, kernel.dense_to)
 
 
 def _visit(curve: _Curve, bench: Bench, goal: float) -> None:

@@ -49,6 +49,8 @@ class Kernel:
         Makes the weights and returns a function that makes the `Case` of a point.
     tolerance : float
         Largest relative error that its number format explains.
+    dense_to : int
+        All points up to this are measured: where steps are known to be too narrow for a search.
     longest_s : float, optional
         Points of which a run would take longer are left out; that of the campaign by default.
     """
@@ -58,6 +60,7 @@ class Kernel:
     points: tuple[int, ...]
     prepare: Callable[[], Maker]
     tolerance: float = 0.0
+    dense_to: int = 0
     longest_s: float | None = None
 
     @property

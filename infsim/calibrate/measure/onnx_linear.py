@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infsim.calibrate.measure.kernel import Case, Kernel, Maker
-from infsim.calibrate.measure.shapes import TOKENS, Matrix, Shapes
+from infsim.calibrate.measure.shapes import SMALL, TOKENS, Matrix, Shapes
 from infsim.calibrate.measure.torch_case import TOLERANCE
 
 Array = NDArray[np.float32]
@@ -67,7 +67,7 @@ def _linear(matrix: Matrix, form: str, library: str, build: Callable[[Array], _G
         "kernel": "linear", "name": matrix.name, "format": form, "library": library,
         "n": matrix.n, "k": matrix.k, "devices": matrix.devices,
     }  # fmt: skip
-    return Kernel(columns, "tokens", TOKENS, prepare, TOLERANCE[form])
+    return Kernel(columns, "tokens", TOKENS, prepare, TOLERANCE[form], SMALL)
 
 
 def _session(graph: _Graph, matrix: Matrix) -> Any:

@@ -28,10 +28,13 @@ class CurveSearch:
     longest_s : float
         Points beyond the measured ones that would take longer, in proportion to the largest one,
         are not measured.
+    dense_to : int
+        All points up to this are measured.
     """
 
     points: Sequence[int]
     longest_s: float = inf
+    dense_to: int = 0
     _times: dict[int, float] = field(default_factory=dict)
     _closed: set[int] = field(default_factory=set)
 
@@ -55,6 +58,9 @@ class CurveSearch:
         end = self._end()
         if end is not None:
             return self.points[end]
+        dense = [i for i in self._fresh() if self.points[i] <= self.dense_to]
+        if dense:
+            return self.points[dense[0]]
         gaps = [gap for gap in self._gaps() if gap[0] >= wanted]
         if not gaps:
             return None
@@ -85,12 +91,16 @@ class CurveSearch:
 
     def _end(self) -> int | None:
         """The first point, or the last one within reach, if it was not measured."""
-        fresh = [i for i in range(len(self.points)) if i not in self._closed]
+        fresh = self._fresh()
         if not self._times:
             return min(fresh, default=None)
         last = max(self._times)
         reach = self.points[last] * self.longest_s / self._times[last]
         return max((i for i in fresh if i > last and self.points[i] <= reach), default=None)
+
+    def _fresh(self) -> list[int]:
+        done = self._times.keys() | self._closed
+        return [i for i in range(len(self.points)) if i not in done]
 
     def _gaps(self) -> list[tuple[float, int, int]]:
         """Expected error, lower and upper index of each gap with a middle to be measured."""

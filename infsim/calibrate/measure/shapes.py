@@ -14,6 +14,8 @@ TOKENS = (
     6144, 8192,
 )  # fmt: skip
 """Dense where batches are small: kernels change their tiles there."""
+SMALL = 8
+"""Linear layers are measured at every number of tokens up to this."""
 CONTEXTS = (16, 32, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 CHUNKS = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192)
 

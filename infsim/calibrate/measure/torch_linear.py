@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from infsim.calibrate.measure.kernel import Case, Kernel, Maker
-from infsim.calibrate.measure.shapes import TOKENS, Matrix, Shapes
+from infsim.calibrate.measure.shapes import SMALL, TOKENS, Matrix, Shapes
 from infsim.calibrate.measure.torch_case import TOLERANCE, case, random, require_torch
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def linear(
         "kernel": "linear", "name": matrix.name, "format": form, "library": library,
         "n": matrix.n, "k": matrix.k, "devices": matrix.devices,
     }  # fmt: skip
-    return Kernel(columns, "tokens", TOKENS, prepare, TOLERANCE[form])
+    return Kernel(columns, "tokens", TOKENS, prepare, TOLERANCE[form], SMALL)
 
 
 def dense(weights: Tensor) -> Layer:

@@ -61,7 +61,7 @@ def _kernel(
     columns: dict[str, str | int | float] = {
         "kernel": "step", "name": model.name, "format": FORM, "library": "torch", "devices": 1,
     }  # fmt: skip
-    return Kernel(columns | batch, axis, points, prepare, 5 * TOLERANCE[FORM], LONGEST_S)
+    return Kernel(columns | batch, axis, points, prepare, 5 * TOLERANCE[FORM], longest_s=LONGEST_S)
 
 
 @dataclass(frozen=True)
