@@ -158,7 +158,10 @@ def _table(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the series: {error}", where=Where(str(path))) from None
     rows = csv.reader(io.StringIO(text))
-    header = next(rows, [])
+    try:
+        header = next(rows, [])
+    except csv.Error as error:
+        raise InputError(f"cannot read the series: {error}", where=Where(str(path), 1)) from None
     return header, ((rows.line_num, row) for row in rows if row)
 
 

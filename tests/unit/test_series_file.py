@@ -253,6 +253,13 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
             read_carbon(path)
 
 
+def test_a_lone_carriage_return_is_no_end_of_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "series.csv"
+    path.write_bytes(b"time\r,g/kWh\n2023-01-01T00:00,40\n")
+    with pytest.raises(InputError, match="series.csv:1"):
+        read_carbon(path)
+
+
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_damaged_file_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
