@@ -13,6 +13,8 @@ from zipfile import ZipFile
 
 import pytest
 
+from infsim.cli.listing import What
+
 pytestmark = pytest.mark.packaging
 
 ROOT = Path(__file__).parents[2]
@@ -95,9 +97,11 @@ def test_the_installed_one_is_not_the_checkout(python: Path, tmp_path: Path) -> 
 
 def test_it_finds_its_data(python: Path, tmp_path: Path) -> None:
     infsim = python.with_name("infsim")
-    for what in ("scenarios", "traces", "accuracy", "models", "devices", "formats", "policies"):
+    for what in What:
         mine = json.loads(call(sys.executable, "-m", "infsim", "list", what, "--json", cwd=ROOT))
         assert json.loads(call(infsim, "list", what, "--json", cwd=tmp_path)) == mine
+    fetched = call(sys.executable, "-m", "infsim", "trace", "fetch", "--list", cwd=ROOT)
+    assert call(infsim, "trace", "fetch", "--list", cwd=tmp_path) == fetched
     assert call(infsim, "schema", cwd=tmp_path) == (
         ROOT / "docs" / "scenario.schema.json"
     ).read_text(encoding="utf-8")
