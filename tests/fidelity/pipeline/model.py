@@ -26,7 +26,7 @@ class Piece(NamedTuple):
 
     sequence: int
     start: int
-    count: int
+    size: int
     wants_token: bool
     """Whether the token that follows is asked for."""
     last: bool = False
@@ -113,7 +113,7 @@ class Stage:
 
     def tokens(self, pieces: Sequence[Piece], values: Array) -> list[int]:
         """Return the likeliest next token of each piece that wants one."""
-        ends = np.cumsum([piece.count for piece in pieces]) - 1
+        ends = np.cumsum([piece.size for piece in pieces]) - 1
         rows = [end for end, piece in zip(ends, pieces, strict=True) if piece.wants_token]
         if not rows:
             return []
@@ -131,21 +131,21 @@ class Stage:
         out = np.empty((len(values), HEADS, HEAD_DIM), np.float32)
         at = 0
         for piece in pieces:
-            rows = slice(at, at + piece.count)
-            end = piece.start + piece.count
+            rows = slice(at, at + piece.size)
+            end = piece.start + piece.size
             cache = self._of(piece.sequence)[layer]
             query = self._rotated(qkv[rows, 0], piece.start)
             cache[0, piece.start : end] = self._rotated(qkv[rows, 1], piece.start)
             cache[1, piece.start : end] = qkv[rows, 2]
             keys, entries = cache[:, :end].transpose(0, 2, 1, 3)
             scores = query.transpose(1, 0, 2) @ keys.transpose(0, 2, 1) * HEAD_DIM**-0.5
-            if piece.count > 1:
+            if piece.size > 1:
                 hidden = np.arange(end) > np.arange(piece.start, end)[:, None]
                 scores[:, hidden] = -np.inf
             weight = np.exp(scores - scores.max(axis=2, keepdims=True))
             weight /= weight.sum(axis=2, keepdims=True)
             out[rows] = (weight @ entries).transpose(1, 0, 2)
-            at += piece.count
+            at += piece.size
         return out.reshape(len(values), HIDDEN)
 
     def _of(self, sequence: int) -> Array:

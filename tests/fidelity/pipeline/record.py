@@ -95,7 +95,7 @@ class Recorder:
         answers, failure = self.cluster.run(asks, kill)
         self.cluster.logs()
         sys.stderr.write(f"{self.form}, {name}: {len(asks)} requests\n")
-        run = {
+        run: dict[str, Any] = {
             "format": self.form,
             "name": name,
             "requests": [_as_json(ask, answer) for ask, answer in zip(asks, answers, strict=True)],

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from infsim.cluster.availability import AlwaysUp, TraceAvailability
+from infsim.cluster.availability import AlwaysUp, Availability, TraceAvailability
 from infsim.cluster.cluster import Cluster
 from infsim.cluster.device import Device
 from infsim.cluster.network import Network
@@ -48,7 +48,7 @@ Floats = NDArray[np.float64]
 RECORDED = Path(__file__).parent / "recorded"
 STAGES = 3
 VALUE_BITS = {"fp32": 32, "fp16": 16, "int8": 8}
-ITERATIONS = 30
+ITERATIONS = 12
 KNOTS = (1, 2, 3, 4, 8, 16, 32, 48, 64, 80, 96, 112, 128)
 
 
@@ -204,13 +204,13 @@ class Recording:
         device = Device("numpy", 2**40, 1.0, {"fp32": 1.0})
         starts = [s for s in self.starts if s["format"] == form]
         load_s = float(np.median([s["load_s"] for s in starts if s["stage"] == stage]))
-        down = AlwaysUp() if failure is None or failure["stage"] != stage else None
-        if down is None:
+        outages: Availability = AlwaysUp()
+        if failure is not None and failure["stage"] == stage:
             boot_s = float(np.median([s["boot_s"] for s in starts]))
-            killed_s = failure["killed_s"] if failure else 0.0
-            down = TraceAvailability(((killed_s, killed_s + boot_s),))
+            killed_s = failure["killed_s"]
+            outages = TraceAvailability(((killed_s, killed_s + boot_s),))
         rate = self.meta["stage_bytes"][stage] / load_s
-        return Node(f"node-{stage}", device, load_bytes_per_s=rate, availability=down)
+        return Node(f"node-{stage}", device, load_bytes_per_s=rate, availability=outages)
 
 
 def latencies(run: Mapping[str, Any]) -> dict[str, Floats]:
@@ -234,8 +234,10 @@ def _latencies(
 
 
 def _simulated_latencies(record: RunRecord) -> dict[str, Floats]:
-    times = (record.requests[name] for name in ("arrival_s", "first_token_s", "end_s"))
-    return _latencies(*times, record.requests["output_tokens"] - 1)
+    arrival_s, first_s, end_s, tokens = (
+        record.requests[name] for name in ("arrival_s", "first_token_s", "end_s", "output_tokens")
+    )
+    return _latencies(arrival_s, first_s, end_s, tokens - 1)
 
 
 def failure_rows(recording: Recording, form: str) -> list[Row]:

@@ -88,7 +88,7 @@ class Entry:
         plan = [self._decode(sequence) for sequence in sorted(decodes, key=lambda s: s.order)]
         while left and self.prefilling:
             plan.append(self._chunk(self.prefilling[0], left))
-            left -= plan[-1][0].count
+            left -= plan[-1][0].size
             if plan[-1][0].wants_token:
                 self.prefilling.pop(0)
         while left and self.waiting and len(self.running) < MAX_SEQUENCES:
@@ -97,7 +97,7 @@ class Entry:
             sequence.order = self.orders
             self.running[sequence.number] = sequence
             plan.append(self._chunk(sequence, left))
-            left -= plan[-1][0].count
+            left -= plan[-1][0].size
             if not plan[-1][0].wants_token:
                 self.prefilling.append(sequence)
         return plan
@@ -226,7 +226,7 @@ class Worker:
     def _later(self, batches: list[Message]) -> None:
         began_s = time.monotonic()
         pieces = [piece for batch in batches for piece in batch.pieces]
-        counts = [sum(piece.count for piece in batch.pieces) for batch in batches]
+        counts = [sum(piece.size for piece in batch.pieces) for batch in batches]
         values = np.concatenate(
             [decode(b.data, self.form, n) for b, n in zip(batches, counts, strict=True)]
         )
@@ -259,9 +259,9 @@ def _merged(pending: list[Message]) -> Iterator[Message]:
     """Take batches from the front while they fit into the budget, at least one."""
     left = TOKEN_BUDGET
     while pending:
-        left -= sum(piece.count for piece in pending[0].pieces)
+        left -= sum(piece.size for piece in pending[0].pieces)
         yield pending.pop(0)
-        if pending and sum(piece.count for piece in pending[0].pieces) > left:
+        if pending and sum(piece.size for piece in pending[0].pieces) > left:
             return
 
 

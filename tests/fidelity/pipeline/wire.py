@@ -24,12 +24,12 @@ PROMPT, BATCH, TOKENS = range(3)
 def encode(values: Array, form: str) -> bytes:
     """Return activations as bytes."""
     if form == "fp32":
-        return values.tobytes()
+        return bytes(values.tobytes())
     if form == "fp16":
-        return values.astype(np.float16).tobytes()
+        return bytes(values.astype(np.float16).tobytes())
     scale = np.abs(values).max(axis=1, keepdims=True) / np.float32(127)
     scale[scale == 0] = 1
-    return scale.tobytes() + np.rint(values / scale).astype(np.int8).tobytes()
+    return bytes(scale.tobytes() + np.rint(values / scale).astype(np.int8).tobytes())
 
 
 def decode(data: bytes, form: str, rows: int) -> Array:
@@ -161,12 +161,12 @@ def listen(port: int, handle: Callable[[socket.socket], None]) -> socket.socket:
 
 def totals(pieces: Sequence[Piece]) -> tuple[int, int, int, int, int, int]:
     """Return what `StepCost.step_s` asks about a batch; a piece of one token later on decodes."""
-    chunks = [p for p in pieces if p.count > 1 or p.start == 0]
-    decodes = [p for p in pieces if p.count == 1 and p.start > 0]
+    chunks = [p for p in pieces if p.size > 1 or p.start == 0]
+    decodes = [p for p in pieces if p.size == 1 and p.start > 0]
     return (
-        sum(p.count for p in chunks),
-        sum(p.count * p.start + p.count * (p.count + 1) // 2 for p in chunks),
-        sum(p.start + p.count for p in chunks),
+        sum(p.size for p in chunks),
+        sum(p.size * p.start + p.size * (p.size + 1) // 2 for p in chunks),
+        sum(p.start + p.size for p in chunks),
         len(decodes),
         sum(p.start + 1 for p in decodes),
         sum(p.wants_token for p in pieces),
