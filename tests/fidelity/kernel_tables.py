@@ -80,12 +80,16 @@ def vllm_decode_steps() -> Table:
     folder = "fidelity/vllm-0.19-rtx4090-llama3.1-8b"
     rows = pd.read_csv(shared(f"{folder}/timeseries.csv"))
     alone = (rows.prompt_throughput == 0) & (rows.waiting == 0) & (rows.running >= 14)
-    rows = rows[alone & (rows.prompt_throughput.shift(1) == 0)]
+    # states are those at the end of a second in which tokens were counted, and requests ended
+    running, kv_share = (
+        (rows[name] + rows[name].shift(1)) / 2 for name in ("running", "kv_cache_pct")
+    )
+    part = alone & (rows.prompt_throughput.shift(1) == 0)
     return pd.DataFrame(
         {
-            "sequences": rows.running,
-            "kv_tokens": rows.kv_cache_pct / 100 * 41_408,
-            "step_s": rows.running / rows.gen_throughput,
+            "sequences": running[part].round(),
+            "kv_tokens": kv_share[part] / 100 * 41_408,
+            "step_s": running[part] / rows.gen_throughput[part],
         }
     )
 

@@ -95,7 +95,7 @@ def test_layers_of_llama_3_8b_on_the_a100_by_kernels_of_other_shapes() -> None:
 
 
 def test_decode_iterations_of_a_vllm_server() -> None:
-    """The sum of kernels that were profiled one by one is slower than the server's CUDA graph."""
+    """The sum of kernels that were profiled one by one is a little slower than the server."""
     rows = measured.vllm_decode_steps()
     step = cost("rtx-4090", "llama-3.1-8b", "bf16")
     predicted = [
@@ -103,7 +103,7 @@ def test_decode_iterations_of_a_vllm_server() -> None:
         for n, c in zip(rows.sequences, rows.kv_tokens, strict=True)
     ]
     error = np.array(predicted) / rows.step_s.to_numpy() - 1
-    assert np.median(error) < 0.06
+    assert np.median(np.abs(error)) < 0.04
     assert error.min() > 0
 
 

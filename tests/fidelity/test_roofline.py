@@ -267,4 +267,4 @@ def test_decode_iterations_of_a_vllm_server() -> None:
     predicted = [
         cost.step_s(0, 0, 0, n, c, n) for n, c in zip(rows.sequences, rows.kv_tokens, strict=True)
     ]
-    assert error(predicted, rows.step_s) < 0.03
+    assert error(predicted, rows.step_s) < 0.04
