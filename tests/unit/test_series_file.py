@@ -256,7 +256,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
 def test_a_lone_carriage_return_is_no_end_of_a_line(tmp_path: Path) -> None:
     path = tmp_path / "series.csv"
     path.write_bytes(b"time\r,g/kWh\n2023-01-01T00:00,40\n")
-    with pytest.raises(InputError, match="series.csv:1"):
+    with pytest.raises(InputError, match=r"series\.csv:1"):
         read_carbon(path)
 
 
