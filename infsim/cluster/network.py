@@ -184,8 +184,7 @@ class Network:
         *,
         local_rtt_s: float = 0.0,
         local_bandwidth: float = inf,
-        jitter: float = 0.0,
-        rng: np.random.Generator | None = None,
+        factor: ArrayLike = 1.0,
     ) -> Network:
         """Build the network from a matrix between regions.
 
@@ -201,11 +200,8 @@ class Network:
             Bytes per second between regions.
         local_rtt_s, local_bandwidth : float
             Within a region, between different endpoints.
-        jitter : float
-            Spread of the endpoints: each pair's delay is multiplied by a factor drawn
-            uniformly from ``[1 - jitter, 1 + jitter]``, the same in both directions.
-        rng : numpy.random.Generator
-            Needed if ``jitter`` is not 0.
+        factor : array_like (E, E)
+            Multiplies the delays between endpoints.
 
         Raises
         ------
@@ -221,13 +217,7 @@ class Network:
             np.fill_diagonal(between, local_bandwidth)
         index = np.array([names.index(region) for region in regions])
         grid = np.ix_(index, index)
-        delay = rtt[grid] / 2
-        if jitter:
-            if not 0 < jitter <= 1 or rng is None:
-                raise InputError(f"network jitter must be in [0, 1] with an rng, got {jitter!r}")
-            factor = np.triu(rng.uniform(1 - jitter, 1 + jitter, delay.shape), 1)
-            delay = delay * (factor + factor.T)
-        return cls(delay, between[grid])
+        return cls(rtt[grid] / 2 * np.asarray(factor), between[grid])
 
     @classmethod
     def from_topology(cls, links: nx.Graph[Any], endpoints: Sequence[Hashable]) -> Network:

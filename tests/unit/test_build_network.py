@@ -12,8 +12,12 @@ import pytest
 from infsim.cluster.cluster import Cluster
 from infsim.cluster.networks.distance import MEAN_LINE
 from infsim.cluster.networks.geography import city, distances_km
+from infsim.cost.costs import Costs
 from infsim.errors import InputError
-from infsim.scenario.build import build_experiment
+from infsim.model.deployment import Deployment
+from infsim.policy.interface import Plan
+from infsim.policy.placement.ordered import Uniform
+from infsim.scenario.build import build_experiment, plans
 from infsim.scenario.load import load
 from infsim.study.api import run
 from tests.graphs import LENGTH_S, SNDLIB
@@ -129,6 +133,85 @@ def test_more_endpoints_than_rows_are_refused(bare: str) -> None:
     nodes = [{"name": "gpu", "count": 9, "device": "a100-80gb", "region": "paris"}]
     with pytest.raises(InputError, match=r"10 rows are wanted of rtt\.txt, which has 4"):
         built(scenario({"matrix": bare, "rows": "sample", "by": "endpoint"}, nodes=nodes))
+
+
+PLACES: dict[str, Any] = {name: {} for name in ("paris", "tokyo", "lyon")}
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"within_rtt": "10 ms", "between_rtt": "80 ms", "jitter": 0.3},
+        {"distance": {}},
+        {"matrix": "large.txt", "rows": "sample", "by": "endpoint"},
+        {"matrix": "large.txt", "rows": "sample"},
+        {"distance": {}, "variation": {}},
+    ],
+    ids=str,
+)
+def test_a_further_node_changes_nothing_between_the_others(
+    network: dict[str, Any], tmp_path: Path
+) -> None:
+    if "matrix" in network:
+        size = 300  # of so many rows, these few endpoints hardly want the same
+        times = np.arange(1, size * size + 1).reshape(size, size)
+        np.savetxt(tmp_path / "large.txt", times, fmt="%d")
+        network = network | {"matrix": str(tmp_path / "large.txt")}
+    own = [
+        {"name": region, "device": "l40s", "region": region, "access": "home-cable"}
+        for region in ("tokyo", "lyon")
+    ]
+    new = {"name": "new", "count": 2, "device": "l40s", "region": "paris"}
+    clients = [{"name": "here", "region": "paris"}, {"name": "there", "region": "tokyo"}]
+    before = built(scenario(network, PLACES, own, clients))
+    after = built(scenario(network, PLACES, [own[0], new, own[1]], clients))
+    rows = [0, 3, 4, 5]
+    assert (after.network.delay_s[np.ix_(rows, rows)] == before.network.delay_s).all()
+    assert after.nodes[3] == before.nodes[1]
+    one, other = before.network, after.network
+    assert one.propagation_s(1, 3, 9000.0) == other.propagation_s(3, 5, 9000.0)
+
+
+def test_jitter_is_symmetric_and_uniform() -> None:
+    nodes = [{"name": "gpu", "count": 60, "device": "l40s", "region": "paris"}]
+    network = {"within_rtt": "2 s", "jitter": 0.25}
+    delay_s = built(scenario(network, {"paris": {}}, nodes)).network.delay_s
+    assert (delay_s == delay_s.T).all()
+    drawn = np.sort(delay_s[np.triu_indices(60, 1)])
+    exact = np.linspace(0.75, 1.25, len(drawn))
+    assert np.abs(drawn - exact).max() < 0.5 * 1.9 / len(drawn) ** 0.5  # KS at a level of .1 %
+
+
+@pytest.mark.parametrize(
+    ("network", "access", "asked"),
+    [
+        ({"between_rtt": "80 ms"}, None, 1),
+        ({"between_rtt": "80 ms"}, "home-cable", 3),
+        ({"distance": {}}, None, 3),
+        ({"between_rtt": "80 ms", "jitter": 0.1}, None, 3),
+    ],
+)
+def test_placements_see_what_is_drawn_for_each_replication(
+    network: dict[str, Any], access: str | None, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def place(self: Uniform, deployment: Deployment, cluster: Cluster, costs: Costs) -> Plan:
+        seen.append((cluster.network.delay_s[0, 1], cluster.nodes[0].downlink_bytes_per_s))
+        return asked_for(self, deployment, cluster, costs)
+
+    asked_for = Uniform.place
+    monkeypatch.setattr(Uniform, "place", place)
+    monkeypatch.setattr(plans, "_known", {})
+    nodes = [
+        {"name": region, "device": "a100-80gb", "region": region}
+        | ({"access": access} if access else {})
+        for region in ("paris", "tokyo")
+    ]
+    data = scenario(network, nodes=nodes) | {"policies": {"placement": "uniform"}}
+    for replication in (0, 1, 2, 0):
+        built(data, replication)
+    assert len(seen) == len(set(seen)) == asked
 
 
 # --- distances and graphs -------------------------------------------------------------------

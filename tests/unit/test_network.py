@@ -127,28 +127,13 @@ def test_a_region_may_have_its_own_distance_within() -> None:
     assert network.bandwidth[0, 1] == 1e7
 
 
-def test_jitter_is_symmetric_bounded_and_drawn_from_the_given_stream() -> None:
-    regions = ["eu"] * 20 + ["us"] * 20
-    networks = [
-        Network.from_regions(
-            regions,
-            {("eu", "us"): 0.1},
-            local_rtt_s=0.01,
-            jitter=0.25,
-            rng=np.random.default_rng(seed),
-        ).delay_s
-        for seed in (1, 1, 2)
-    ]
-    delay = networks[0]
-    assert (delay == networks[1]).all()
-    assert (delay != networks[2]).any()
-    assert (delay == delay.T).all()
-    between, within = delay[:20, 20:], delay[:20, :20][np.triu_indices(20, 1)]
-    for values, mean in ((between, 0.05), (within, 0.005)):
-        assert (np.abs(values / mean - 1) <= 0.25).all()
-        assert np.ptp(values) > 0.4 * mean
-    with pytest.raises(InputError, match="jitter must be in"):
-        Network.from_regions(regions, {("eu", "us"): 0.1}, jitter=0.1)
+def test_delays_are_multiplied_by_a_factor_of_each_pair() -> None:
+    factor = np.array([[1, 2, 3], [2, 1, 4], [3, 4, 1]])
+    network = Network.from_regions(
+        ["eu", "eu", "us"], {("eu", "us"): 0.1}, local_rtt_s=0.01, factor=factor
+    )
+    expected = [[0, 0.01, 0.15], [0.01, 0, 0.2], [0.15, 0.2, 0]]
+    assert network.delay_s == pytest.approx(np.array(expected))
 
 
 def test_a_missing_pair_of_regions_is_named() -> None:

@@ -122,9 +122,10 @@ def test_missing_pairs_are_refused_or_go_over_a_third_place() -> None:
 def test_sampled_rows_are_complete_among_themselves() -> None:
     rtt = np.array([[0, np.nan, 3], [np.nan, 0, 4], [3, 4, 0]])
     matrix = RttMatrix(("a", "b", "c"), rtt, "file")
-    assert matrix.sampled(2, [0, 1, 2]) == [0, 2]
+    assert matrix.sampled([[0, 1, 2], [0, 1, 2]]) == [0, 2]
+    assert matrix.sampled([[1, 0, 2], [0, 1, 2]]) == [1, 2]
     with pytest.raises(InputError, match="3 rows are wanted of file, which has 3, 2 of them"):
-        matrix.sampled(3, [1, 0, 2])
+        matrix.sampled([[1, 0, 2]] * 3)
 
 
 # --- cities ---------------------------------------------------------------------------------

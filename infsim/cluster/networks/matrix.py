@@ -90,8 +90,14 @@ class RttMatrix:
             rtt[i, j] = np.nanmin(detour)
         return np.asarray(rtt)
 
-    def sampled(self, count: int, order: Sequence[int]) -> list[int]:
-        """Return rows that are complete among themselves, the first ones of an order.
+    def sampled(self, orders: Sequence[Sequence[int]]) -> list[int]:
+        """Return different rows that are complete among themselves.
+
+        Parameters
+        ----------
+        orders : sequence of sequences of int
+            For each row that is wanted, an order of all of them; the first one that goes with
+            those that were chosen before is taken.
 
         Raises
         ------
@@ -99,17 +105,17 @@ class RttMatrix:
             If there are not that many.
         """
         rows: list[int] = []
-        for row in order:
-            if len(rows) == count:
-                break
-            known = self.rtt_s[np.ix_([row], rows)], self.rtt_s[np.ix_(rows, [row])]
-            if not any(np.isnan(times).any() for times in known):
-                rows.append(row)
-        if len(rows) < count:
-            raise InputError(
-                f"{count} rows are wanted of {self.source}, which has {len(self)},"
-                f" {len(rows)} of them complete among themselves"
-            )
+        fits = np.full(len(self), True)
+        for order in orders:
+            row = next((row for row in order if fits[row]), None)
+            if row is None:
+                raise InputError(
+                    f"{len(orders)} rows are wanted of {self.source}, which has {len(self)},"
+                    f" {len(rows)} of them complete among themselves"
+                )
+            rows.append(row)
+            fits &= ~(np.isnan(self.rtt_s[row]) | np.isnan(self.rtt_s[:, row]))
+            fits[row] = False
         return rows
 
 

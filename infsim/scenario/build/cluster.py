@@ -27,7 +27,7 @@ def build_cluster(alternative: Alternative, members: Roster, streams: Streams) -
     members : Roster
         Names and regions of the nodes.
     streams : Streams
-        For the jitter of delays.
+        For what is drawn of the network, of access lines and of electricity.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def build_cluster(alternative: Alternative, members: Roster, streams: Streams) -
         with blame(alternative, "cluster", "nodes", i):
             nodes += _nodes(alternative, i, group, members, streams)
     clients = _clients(alternative, nodes, members, streams)
-    places = {name: r.place for name, r in part.regions.items() if r.place is not None}
+    places = {name: region.place for name, region in part.regions.items()}
     with blame(alternative, "cluster", "network"):
         network = build_network(part.network, tuple(nodes), clients, members, streams, places)
     with blame(alternative, "cluster"):

@@ -7,6 +7,7 @@ from math import inf
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from infsim.cluster.network import Network
 from infsim.cluster.networks.distance import MEAN_LINE, DistanceModel
@@ -28,6 +29,7 @@ from infsim.scenario.schema.network import (
     Mesh,
     Topology,
 )
+from infsim.workload.hashing import uniform
 
 Pair = tuple[str, str]
 
@@ -38,7 +40,7 @@ def build_network(
     clients: tuple[Client, ...],
     members: Roster,
     streams: Streams,
-    places: Mapping[str, str | Coordinates],
+    places: Mapping[str, str | Coordinates | None],
 ) -> Network:
     """Build the network between nodes and clients.
 
@@ -53,7 +55,7 @@ def build_network(
     streams : Streams
         For what is drawn: jitter, rows, scatter, variation.
     places : mapping
-        Place of each region that the scenario gives one.
+        Regions in the order of the scenario, each with the place that it is given, if any.
 
     Raises
     ------
@@ -110,10 +112,12 @@ def _with_effects(
 def _from_distances(
     part: Distance,
     ends: Sequence[Node | Client],
-    places: Mapping[str, str | Coordinates],
+    places: Mapping[str, str | Coordinates | None],
     streams: Streams,
 ) -> Network:
-    regions = list(dict.fromkeys(end.site for end in ends))
+    # in the order of the scenario, so that nodes change nothing between regions that are there
+    used = dict.fromkeys(end.site for end in ends)
+    regions = [region for region in dict.fromkeys([*places, *used]) if region in used]
     points = [_point(region, places.get(region)) for region in regions]
     if part.distance.scatter:
         rtt_s = DistanceModel().sample(points, streams.stream("network", "distance"))
@@ -140,7 +144,8 @@ def _point(region: str, place: str | Coordinates | None) -> Place:
 def _from_regions(
     mesh: Mesh, nodes: tuple[Node, ...], clients: tuple[Client, ...], streams: Streams
 ) -> Network:
-    regions = [node.site for node in nodes] + [client.site for client in clients]
+    ends: list[Node | Client] = [*nodes, *clients]
+    regions = [end.site for end in ends]
     rtt = _pairs(mesh.rtt, regions, mesh.between_rtt)
     for a in sorted(set(regions)):
         for b in sorted(set(regions)):
@@ -156,9 +161,16 @@ def _from_regions(
         _pairs(mesh.bandwidth, regions, unlimited),
         local_rtt_s=mesh.within_rtt,
         local_bandwidth=inf if mesh.within_bandwidth is None else mesh.within_bandwidth,
-        jitter=mesh.jitter,
-        rng=streams.stream("network") if mesh.jitter else None,
+        factor=_jitter(mesh.jitter, ends, streams) if mesh.jitter else 1.0,
     )
+
+
+def _jitter(spread: float, ends: Sequence[Node | Client], streams: Streams) -> NDArray[np.float64]:
+    """Draw the factor of each pair, symmetric; it depends on the names of its two ends only."""
+    keys = [streams.stream("network", "jitter", end.name).integers(2**62) for end in ends]
+    first, second = np.meshgrid(keys, keys)
+    drawn = uniform(np.minimum(first, second).ravel(), np.maximum(first, second).ravel())
+    return (1 - spread + 2 * spread * drawn).reshape(first.shape)
 
 
 def _pairs(

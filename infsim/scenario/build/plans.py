@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
+from hashlib import blake2b
 from typing import Any
 
 from infsim.cluster.cluster import Cluster
+from infsim.cluster.node import Client, Node
 from infsim.cost.costs import Costs
 from infsim.errors import InfeasibleError, InfsimError, PolicyError
 from infsim.model.deployment import Deployment
@@ -15,6 +17,7 @@ from infsim.policy.interface import Placement, Plan
 from infsim.rng import Streams
 from infsim.scenario.alternatives import Alternative
 from infsim.scenario.build.blame import blame
+from infsim.scenario.schema.electricity import Electricity, SeriesProfile
 from infsim.units import format_quantity
 
 _known: dict[tuple[type, str], tuple[Plan, ...]] = {}
@@ -40,7 +43,7 @@ def build_plans(
         If the placement fails, or its plan makes no sense.
     """
     # a class that was changed (in a file, in a notebook) is another class, and is asked anew
-    key = (type(placement), _inputs(alternative, streams))
+    key = (type(placement), _inputs(alternative, cluster, streams))
     if key not in _known:
         plans = []
         for deployment in deployments:
@@ -67,14 +70,30 @@ def require_memory(alternative: Alternative, deployment: Deployment, costs: Cost
         )
 
 
-def _inputs(alternative: Alternative, streams: Streams) -> str:
+def _inputs(alternative: Alternative, cluster: Cluster, streams: Streams) -> str:
     """Return all that a placement may depend on, as text."""
     spec = alternative.spec
     named: Any = {"model", "format", "accuracy", "deployments", "cluster", "energy"}
     data = spec.model_dump(mode="json", include=named)
-    jitter = getattr(spec.cluster.network, "jitter", 0.0)
-    drawn = (streams.seed, streams.replication) if jitter else None
-    return json.dumps([data, spec.policies.placement, drawn])
+    # of what is drawn for each replication: electricity by its seed, the others by what came out
+    electricity: list[Electricity] = [spec.energy, *spec.cluster.regions.values()]
+    is_drawn = any(
+        isinstance(entry, SeriesProfile)
+        for each in electricity
+        for entry in (each.carbon, each.price)
+    )
+    seed = (streams.seed, streams.replication) if is_drawn else None
+    return json.dumps([data, spec.policies.placement, seed, _digest(cluster)])
+
+
+def _digest(cluster: Cluster) -> str:
+    """Return a digest of delays and rates, which may have been drawn."""
+    ends: list[Node | Client] = [*cluster.nodes, *cluster.clients]
+    lines = [(end.uplink_bytes_per_s, end.downlink_bytes_per_s) for end in ends]
+    digest = blake2b(repr(lines).encode(), digest_size=16)
+    digest.update(cluster.network.delay_s.tobytes())
+    digest.update(cluster.network.bandwidth.tobytes())
+    return digest.hexdigest()
 
 
 def _plan(

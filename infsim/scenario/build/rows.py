@@ -20,8 +20,8 @@ from infsim.rng import Streams
 from infsim.scenario.schema.network import Cities, Local, Matrix, Placed, Topology
 
 Square = NDArray[np.float64]
-Choice = Callable[[int, Sequence[int]], list[int]]
-"""Chooses so many of the rows of an order."""
+Choice = Callable[[Sequence[Sequence[int]]], list[int]]
+"""Chooses a row for each of several orders of preference."""
 
 
 def from_matrix(
@@ -50,7 +50,7 @@ def from_matrix(
         matrix = matrix.symmetric()
     find = _city_row(matrix) if isinstance(part, Cities) else matrix.index
     keys = _keys(part, ends)
-    rows = _rows(part, keys, cities, find, matrix.sampled, _order(len(matrix), streams))
+    rows = _rows(part, keys, cities, find, matrix.sampled, _orders(len(matrix), streams))
     used = sorted(set(rows.values()))
     delay_s = matrix.chosen(used, fill_missing=part.missing == "detour") / 2
     bandwidth = np.full(delay_s.shape, _rate(part.between_bandwidth))
@@ -71,8 +71,8 @@ def from_topology(
     names = tuple(graph)
     vertices = RttMatrix(names, np.empty((0, 0)), Path(part.topology).name)
     keys = _keys(part, ends)
-    order = _order(len(names), streams)
-    rows = _rows(part, keys, cities, vertices.index, _first(vertices), order)
+    orders = _orders(len(names), streams)
+    rows = _rows(part, keys, cities, vertices.index, _free(vertices), orders)
     used = sorted(set(rows.values()))
     network = Network.from_topology(graph, [names[row] for row in used])
     bandwidth = np.minimum(network.bandwidth, _rate(part.between_bandwidth))
@@ -108,12 +108,12 @@ def _rows(
     cities: Mapping[str, str],
     find: Callable[[str], int],
     sampled: Choice,
-    order: Sequence[int],
+    orders: Callable[[str], Sequence[int]],
 ) -> dict[str, int]:
     """Row of each key."""
     unique = list(dict.fromkeys(keys))
     if part.rows == "sample":
-        return dict(zip(unique, sampled(len(unique), order), strict=True))
+        return dict(zip(unique, sampled([orders(key) for key in unique]), strict=True))
     if part.rows == "same-name":
         return {key: _same_name(key, cities, find) for key in unique}
     for key in unique:
@@ -136,22 +136,29 @@ def _city_row(matrix: RttMatrix) -> Callable[[str], int]:
     return lambda name: matrix.index(plain_name(name))
 
 
-def _first(vertices: RttMatrix) -> Choice:
-    """All vertices of a graph are as good: the first ones of the order are chosen."""
+def _free(vertices: RttMatrix) -> Choice:
+    """All vertices of a graph are as good: each takes the first that is free."""
 
-    def choose(count: int, order: Sequence[int]) -> list[int]:
-        if count > len(vertices):
+    def choose(orders: Sequence[Sequence[int]]) -> list[int]:
+        if len(orders) > len(vertices):
             raise InputError(
-                f"{count} vertices are wanted of {vertices.source}, which has {len(vertices)}"
+                f"{len(orders)} vertices are wanted of {vertices.source}, which has {len(vertices)}"
             )
-        return list(order[:count])
+        chosen: dict[int, None] = {}
+        for order in orders:
+            chosen[next(row for row in order if row not in chosen)] = None
+        return list(chosen)
 
     return choose
 
 
-def _order(rows: int, streams: Streams) -> list[int]:
-    """Order in which rows are taken that are sampled."""
-    order: list[int] = streams.stream("network", "rows").permutation(rows).tolist()
+def _orders(rows: int, streams: Streams) -> Callable[[str], Sequence[int]]:
+    """Order in which each key would take rows; that of the others does not change it."""
+
+    def order(key: str) -> Sequence[int]:
+        drawn: list[int] = streams.stream("network", "rows", key).permutation(rows).tolist()
+        return drawn
+
     return order
 
 
