@@ -65,9 +65,16 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a scratch name beside ``path`` that takes its place when the block ends well.
 
-    Raises InputError if it cannot be written.
+    Devices and pipes (``/dev/stdout``) stay what they are and get the contents. Raises InputError
+    if it cannot be written.
     """
     with _explained(path):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            with tempfile.TemporaryDirectory() as folder:
+                scratch = Path(folder) / path.name
+                yield scratch
+                path.write_bytes(scratch.read_bytes())
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         # the suffix stays: it names the format
         scratch = path.with_name(f".{os.getpid()}.{path.name}")

@@ -244,6 +244,24 @@ def test_a_file_is_whole_too(tmp_path: Path) -> None:
     assert target.read_text() == "new"
 
 
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no device that is full")
+def test_a_device_stays_a_device(tmp_path: Path) -> None:
+    def write(target: Path) -> None:
+        with whole_file(target) as scratch:
+            scratch.write_text("new")
+
+    with pytest.raises(InputError, match="cannot write '/dev/full': No space left"):
+        write(Path("/dev/full"))
+    assert Path("/dev/full").is_char_device()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write(pipe)
+    assert os.read(reader, 10) == b"new"
+    os.close(reader)
+    assert pipe.is_fifo()
+
+
 # --- damage ------------------------------------------------------------------------------------
 
 
