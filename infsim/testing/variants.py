@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infsim.cluster.availability import Availability, TraceAvailability
+from infsim.cluster.availability import AlwaysUp, Availability, TraceAvailability
 from infsim.cluster.cluster import Cluster
 from infsim.cluster.device import Device
 from infsim.cluster.network import Network
 from infsim.cluster.node import Node
 from infsim.cost.costs import Costs
 from infsim.engine.experiment import Experiment, Settings
+from infsim.errors import InputError
 from infsim.testing.experiments import Given
 
 FACTOR = 2.0
@@ -109,7 +110,6 @@ def _scaled_settings(settings: Settings, factor: float) -> Settings:
 
 
 def _scaled_cluster(cluster: Cluster, factor: float) -> Cluster:
-    network = cluster.network
     return Cluster(
         tuple(_scaled_node(node, factor) for node in cluster.nodes),
         tuple(
@@ -121,8 +121,14 @@ def _scaled_cluster(cluster: Cluster, factor: float) -> Cluster:
             for client in cluster.clients
         ),
         cluster.sites,
-        Network(network.delay_s * factor, network.bandwidth / factor),
+        _scaled_network(cluster.network, factor),
     )
+
+
+def _scaled_network(network: Network, factor: float) -> Network:
+    if network.variation is not None or network.tcp is not None:
+        raise InputError("a network whose delays vary, or with TCP, cannot be scaled")
+    return Network(network.delay_s * factor, network.bandwidth / factor)
 
 
 def _scaled_node(node: Node, factor: float) -> Node:
@@ -142,8 +148,11 @@ def _scaled_device(device: Device, factor: float) -> Device:
 
 
 def _scaled_availability(availability: Availability, factor: float) -> Availability:
-    if not isinstance(availability, TraceAvailability):
+    if isinstance(availability, AlwaysUp):
         return availability
+    if not isinstance(availability, TraceAvailability):
+        raise InputError(f"{type(availability).__name__} cannot be scaled, its outages are drawn")
     return TraceAvailability(
-        tuple((down * factor, up * factor) for down, up in availability.intervals)
+        tuple((down * factor, up * factor) for down, up in availability.intervals),
+        tuple(notice_s * factor for notice_s in availability.notices_s),
     )

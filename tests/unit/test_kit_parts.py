@@ -1,11 +1,14 @@
 """The parts of the conformance kit: changed experiments, guarded views, watched policies."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
+from infsim.cluster.availability import Exponential, Renewal, TraceAvailability
+from infsim.cluster.networks.tcp import Tcp
 from infsim.engine.simulation import simulate
+from infsim.errors import InputError
 from infsim.policy.interface import MeshView, Router
 from infsim.policy.routing.greedy_latency import GreedyLatency
 from infsim.policy.routing.least_loaded import LeastLoaded
@@ -43,6 +46,25 @@ def test_experiments_are_worth_running(name: str) -> None:
 def test_scaling_there_and_back_changes_nothing(record: RunRecord) -> None:
     again = simulate(scaled(scaled(replicas(), 8.0), 0.125))
     assert list(same_bytes(record, again)) == []
+
+
+def test_what_cannot_be_scaled_is_refused() -> None:
+    plain = replicas()
+    network = plain.cluster.network.with_effects(tcp=Tcp())
+    with pytest.raises(InputError, match=r"network .* cannot be scaled"):
+        scaled(replace(plain, cluster=replace(plain.cluster, network=network)), 2.0)
+    drawn = Renewal(Exponential(10), Exponential(1))
+    nodes = tuple(replace(node, availability=drawn) for node in plain.cluster.nodes)
+    with pytest.raises(InputError, match="Renewal cannot be scaled"):
+        scaled(replace(plain, cluster=replace(plain.cluster, nodes=nodes)), 2.0)
+
+
+def test_notices_of_outages_are_scaled() -> None:
+    plain = replicas()
+    told = TraceAvailability(((3.0, 4.0),), (1.0,))
+    nodes = tuple(replace(node, availability=told) for node in plain.cluster.nodes)
+    slow = scaled(replace(plain, cluster=replace(plain.cluster, nodes=nodes)), 2.0)
+    assert slow.cluster.nodes[0].availability == TraceAvailability(((6.0, 8.0),), (2.0,))
 
 
 def test_differences_are_found(record: RunRecord) -> None:
