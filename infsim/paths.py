@@ -59,14 +59,17 @@ def data_file(folder: str, name: str, suffixes: Sequence[str]) -> Path:
         path = data_folder(folder) / f"{name}{suffix}"
         if path.is_file() and path.name.endswith(tuple(suffixes)):
             return path
-    known = list(data_names(folder, suffixes))
-    if folder == "traces":
-        if name in public_names():
-            return _fetched(name, suffixes)
-        known += public_names()
+    shipped = data_names(folder, suffixes)
+    public = public_names() if folder == "traces" else ()
+    if name in public:
+        return _fetched(name, suffixes)
+    hints = [f"infsim ships {', '.join(shipped)}"] if shipped else []
+    if public:
+        hints.append("infsim trace fetch --list shows what can be fetched")
     raise InputError(
-        f"no file {name!r}, and none of this name in {folder}{did_you_mean(name, known)}",
-        hint=f"infsim ships {', '.join(known)}" if known else None,
+        f"no file {name!r}, and none of this name in {folder}"
+        + did_you_mean(name, (*shipped, *public)),
+        hint="; ".join(hints) or None,
     )
 
 

@@ -80,7 +80,7 @@ def fit(
     ] = None,
 ) -> None:
     """Fit a profile to a trace: a few kilobytes, from which requests like its own are made."""
-    from infsim.errors import InputError
+    from infsim.errors import InputError, Where
     from infsim.rng import Streams
     from infsim.workload.blocks import read_all
     from infsim.workload.compare import best_profile
@@ -90,7 +90,11 @@ def fit(
         raise InputError(f"{trace!r} is a profile already")
     given = {"trace": opened.name, **_pairs(source, "--source")}
     requests = read_all(opened.workload.blocks(Streams(0)))
-    _write_profile(best_profile(requests, seeds=range(seeds), source=given), out)
+    try:
+        profile = best_profile(requests, seeds=range(seeds), source=given)
+    except InputError as error:
+        raise error.at(Where(opened.name)) from None
+    _write_profile(profile, out)
 
 
 @command("stats", trace)
@@ -202,11 +206,20 @@ def open_given(
     InputError
         If it is not there, or an option makes no sense.
     """
-    from infsim.errors import InputError, Where
+    from typing import get_args
+
+    from infsim.errors import InputError, Where, did_you_mean
     from infsim.scenario.build.workload import open_entry, open_profile
-    from infsim.scenario.schema.workload import TraceFile
+    from infsim.scenario.schema.workload import TraceFile, TraceFormat
     from infsim.units import UnitError, parse
 
+    known = get_args(TraceFormat)
+    if format_ not in known:
+        raise InputError(
+            f"unknown trace format {format_!r}{did_you_mean(format_, known)}",
+            where=Where("--format"),
+            hint=f"known: {', '.join(known)}",
+        )
     try:
         unit_s = parse(time_unit, "time")
     except UnitError as error:

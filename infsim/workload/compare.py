@@ -85,10 +85,10 @@ def compare(
         If one of the two has fewer than 10 requests, or all at once.
     """
     real = replace(real, arrival_s=spread_ticks(real.arrival_s))
-    expected = self_distances(_enough(real)) | _found(real, hits)
+    expected = self_distances(_enough(real, "real")) | _found(real, hits)
     columns: dict[str, list[float]] = {}
     for number, seed in enumerate(seeds):
-        requests = _enough(read_all(SpreadTicks(made).blocks(Streams(seed))))
+        requests = _enough(read_all(SpreadTicks(made).blocks(Streams(seed))), "made")
         found = _found(requests, hits and number < HIT_SEEDS, real)
         for name, value in (found | distances(real, requests)).items():
             columns.setdefault(name, []).append(value)
@@ -154,11 +154,15 @@ def rows_of(errors: Mapping[str, Any]) -> list[Row]:
     ]
 
 
-def _enough(requests: Requests) -> Requests:
-    if len(requests) < FEWEST_REQUESTS:
+def _enough(requests: Requests, which: str) -> Requests:
+    count = len(requests)
+    if count < FEWEST_REQUESTS:
         raise InputError(
-            f"{len(requests)} requests are too few to compare, {FEWEST_REQUESTS} are needed"
+            f"the {which} trace has {count} requests, too few to compare: {FEWEST_REQUESTS} are"
+            " needed"
         )
+    if requests.arrival_s[0] == requests.arrival_s[-1]:
+        raise InputError(f"the {which} trace cannot be compared, all its requests arrive at once")
     return requests
 
 

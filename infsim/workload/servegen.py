@@ -201,7 +201,8 @@ def _in_archive(path: Path) -> dict[str, _Text]:
                     folders.add(folder)
                     files[name] = _Text(f"{path}/{member.name}", content.read().decode("utf-8-sig"))
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-        raise InputError(f"no readable tar archive: {error}", where=Where(str(path))) from None
+        reason = str(error).partition("\n")[0].rstrip(":")
+        raise InputError(f"no readable tar archive: {reason}", where=Where(str(path))) from None
     except UnicodeDecodeError as error:
         raise InputError(f"{member.name} is not UTF-8: {error}", where=Where(str(path))) from None
     if len(folders) > 1:

@@ -28,6 +28,15 @@ def written(folder: Path, text: str | bytes, name: str = "trace.avt") -> Path:
     return path
 
 
+def test_files_of_unlike_formats_are_not_one_observation(tmp_path: Path) -> None:
+    peers = written(tmp_path, "a 1 0 10\n", "peers.avt")
+    zone = written(tmp_path, '{"metadata": {"gap_seconds": 60}, "data": [1, 0]}', "zone.json")
+    with pytest.raises(
+        InputError, match=r"zone\.json' is of the format spot, .*peers\.avt' of avt"
+    ):
+        read_churn([peers, zone])
+
+
 def test_avt(tmp_path: Path) -> None:
     trace = read_avt(written(tmp_path, "a\t2\t 0 10 30 40\n\nb 1 5 25.5\nc 2 1 2 2 3\nd 0\n"))
     assert [(node.name, node.up.tolist()) for node in trace.nodes] == [
@@ -133,7 +142,7 @@ def test_a_truncated_json_is_refused_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"z.json:2: no JSON"):
         read_spot(written(tmp_path, '{"metadata":\n {"gap', "z.json"))
     for text in ("[" * 100_000, '{"data": ' + "1" * 5000 + "}"):
-        with pytest.raises(InputError, match="z.json: no JSON"):
+        with pytest.raises(InputError, match=r"z\.json: no JSON"):
             read_spot(written(tmp_path, text, "z.json"))
 
 

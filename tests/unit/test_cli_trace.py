@@ -234,7 +234,39 @@ def test_bad_input_ends_with_2_and_a_reason(
 def test_too_few_requests_to_compare(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "few.csv").write_text("\n".join(DIALOGUE.splitlines()[:5]) + "\n")
     assert infsim("trace", "compare", "few.csv", "mine.csv") == 2
-    assert "4 requests are too few to compare" in capsys.readouterr().err
+    assert "the real trace has 4 requests, too few to compare" in capsys.readouterr().err
+    assert infsim("trace", "compare", "mine.csv", "few.csv") == 2
+    assert "the made trace has 4 requests, too few to compare" in capsys.readouterr().err
+    (folder / "once.csv").write_text("arrival_s,input_tokens,output_tokens\n" + "1,2,3\n" * 200)
+    assert infsim("trace", "compare", "mine.csv", "once.csv") == 2
+    assert "the made trace cannot be compared, all its requests" in capsys.readouterr().err
+    assert infsim("trace", "fit", "once.csv") == 2
+    assert "once.csv: all requests arrive at once" in capsys.readouterr().err
+
+
+def test_messages_are_short_whatever_the_file(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "long.csv").write_text("[" * 1_000_000)
+    assert infsim("trace", "stats", "long.csv") == 2
+    assert len(capsys.readouterr().err) < 500
+    assert infsim("trace", "stats", "mine.csv", "--format", "servegen") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_public_traces_are_not_said_to_be_shipped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert infsim("trace", "stats", "nothing-of-this-name") == 2
+    said = capsys.readouterr().err
+    assert "sample" in said
+    assert "skype-availability" not in said
+    assert "infsim trace fetch --list" in said
+
+
+def test_formats_are_known_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert infsim("trace", "stats", "mine.csv", "--format", "servgen") == 2
+    assert "--format: unknown trace format 'servgen'; did you mean 'servegen'?" in (
+        capsys.readouterr().err
+    )
 
 
 def test_ctrl_c_ends_with_130(

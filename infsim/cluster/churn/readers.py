@@ -50,12 +50,17 @@ def read_churn(
         With file, line and value; also for unknown formats and files that cannot be read.
     """
     traces = []
-    for path in paths:
-        format_ = kind or _format_of(path)
+    formats = [kind or _format_of(path) for path in paths]
+    for path, format_ in zip(paths, formats, strict=True):
         if format_ not in FORMATS:
             raise InputError(
                 f"unknown format {format_!r}{did_you_mean(format_, FORMATS)}",
                 hint=f"known: {', '.join(FORMATS)}",
+            )
+        if format_ != formats[0]:
+            raise InputError(
+                f"{str(path)!r} is of the format {format_}, {str(paths[0])!r} of {formats[0]}",
+                hint="files that are read together are of one observation",
             )
         traces.append(read_avt(path, duration_s) if format_ == "avt" else read_spot(path))
     if not traces:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,8 +15,7 @@ from infsim.workload import arrivals
 from infsim.workload.closed_loop import ClosedLoop, Dialogue
 from infsim.workload.lengths import Lengths
 from infsim.workload.profile import Profile, load_profile
-from infsim.workload.readers.text import first_line
-from infsim.workload.readers.trace import guess_format, open_trace
+from infsim.workload.readers.trace import guess_format, header_names, open_trace
 from infsim.workload.requests import Workload
 from infsim.workload.servegen import open_servegen
 from infsim.workload.sessions import Sessions
@@ -147,7 +145,7 @@ def _columns(path: Path, entry: schema.TraceFile) -> Sequence[str]:
     name = _format(entry)
     name = guess_format(path) if name == "auto" else name
     if name == "csv":
-        return next(csv.reader([first_line(path)]))
+        return header_names(path)
     if name == "parquet":
         from pyarrow.parquet import read_schema
 

@@ -16,6 +16,9 @@ from infsim.workload.readers.checks import Rows
 from infsim.workload.readers.columns import Parse, parsed
 from infsim.workload.readers.text import hint_if_cut, open_text
 
+_SHOWN = 200
+"""Characters of a header in a message: what is no table may have millions."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -81,8 +84,10 @@ def find_columns(
             raise InputError(f"two columns are named {name!r}", where=where)
     for column in columns:
         if column.required and column.name not in names:
+            shown = ", ".join(names)
             raise InputError(
-                f"the header has no column {column.name!r}, it has {', '.join(names)}"
+                f"the header has no column {column.name!r}, it has {shown[:_SHOWN]}"
+                + ("…" if len(shown) > _SHOWN else "")
                 + did_you_mean(column.name, names),
                 where=where,
             )

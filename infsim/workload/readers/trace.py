@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from infsim.errors import InputError, did_you_mean
+from infsim.errors import InputError, Where, did_you_mean
 from infsim.rng import Streams
 from infsim.workload.readers.checks import Rows, checked
 from infsim.workload.readers.formats import (
@@ -109,6 +109,21 @@ def open_trace(
     )
 
 
+def header_names(path: Path) -> list[str]:
+    """Return the names in the first line of a CSV file.
+
+    Raises
+    ------
+    InputError
+        If the file is absent, empty or not text, or the line is no line of CSV.
+    """
+    try:
+        names = next(csv.reader([first_line(path)], strict=True), [])
+    except csv.Error as error:
+        raise InputError(f"the first line is no header: {error}", where=Where(str(path))) from None
+    return [name.strip() for name in names]
+
+
 def guess_format(path: Path) -> str:
     """Return the name of the format that the beginning of a file speaks of.
 
@@ -122,7 +137,7 @@ def guess_format(path: Path) -> str:
     line = first_line(path)
     if line.lstrip().startswith("{"):
         return "vllm" if '"input_lens"' in line else "mooncake"
-    header = {name.strip() for name in next(csv.reader([line]), [])}
+    header = set(header_names(path))
     for name, columns in (("azure", AZURE_HEADER), ("burstgpt", BURSTGPT_HEADER)):
         if len(header.intersection(columns)) >= 2:
             return name
