@@ -156,7 +156,7 @@ CASES = {
     "missing workload": (
         "  arrivals: {rate: 3 /s}\n",
         "",
-        "15:3: workload: give either a trace or arrivals",
+        "15:3: workload: give either a trace, or arrivals, or closed_loop",
     ),
     "endless": ("  requests: 20\n", "", "1:1: arrivals go on for ever; give workload.requests"),
     "unknown kind of model": (
