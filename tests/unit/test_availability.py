@@ -112,9 +112,7 @@ def test_a_stationary_process_looks_the_same_at_every_moment() -> None:
     fresh = Renewal(model.up, model.down, stationary=False)
 
     def up_at(process: Renewal, time: float) -> float:
-        return float(
-            np.mean([_is_up(process, time, seed) for seed in range(4000)])
-        )
+        return float(np.mean([_is_up(process, time, seed) for seed in range(4000)]))
 
     for time in (0.0, 5.0, 40.0):
         assert up_at(model, time) == pytest.approx(0.5, abs=0.04)
