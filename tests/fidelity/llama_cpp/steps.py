@@ -1,0 +1,162 @@
+"""The cost of a step of the engine, fitted to measured steps.
+
+The time of the matrices is a table in the number of tokens, because it has steps (7 tokens may
+take longer than 8); that of attention is linear in the pairs of queries and keys that belong
+together, and in all pairs of tokens of the step and entries of the cache, since the engine's
+sequences share one cache and every token looks through all of it. From `TILE` tokens on the
+engine computes attention in tiles, with rates of their own. Steps that only decode are a class of
+their own, each of whose tokens needs logits.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infsim.cost.interface import StepCost
+
+Floats = NDArray[np.float64]
+
+TILE = 64
+KNOTS = (1, 2, 4, 8, 16, 32, 48, 63, 64, 80, 96, 112, 127, 128)
+ITERATIONS = 4
+RIDGE = 1.0
+"""Weight of deviations from the line between knots: as if each had once been seen to be zero."""
+
+
+class Steps(NamedTuple):
+    """Columns of measured steps, as in `StepCost.step_s`, their times and weights in a fit."""
+
+    prefill_tokens: Floats
+    prefill_pairs: Floats
+    prefill_context: Floats
+    decode_sequences: Floats
+    decode_context: Floats
+    sequences: Floats
+    time_s: Floats
+    weight: Floats
+
+    def take(self, which: NDArray[np.bool_]) -> Steps:
+        return Steps(*(column[which] for column in self))
+
+
+class FittedStepCost(StepCost):
+    """Time of a step by tables and slopes.
+
+    Parameters
+    ----------
+    tokens_s, decodes_s, logits_s : array
+        Seconds for so many tokens of a step with a prompt, decodes of a step without one, and
+        sequences that need logits in a step with a prompt.
+    pair_s, scan_s : (float, float)
+        Seconds per pair that belongs together, and per pair of token and cache entry, in steps
+        with a prompt, below and from `TILE` tokens on.
+    decode_slope_s : (float, float)
+        Seconds per entry of the context of pure decodes: of its own, and for each of them.
+    """
+
+    calibrated = True
+    source = "measured steps of llama.cpp"
+
+    def __init__(
+        self,
+        tokens_s: Floats,
+        decodes_s: Floats,
+        logits_s: Floats,
+        pair_s: Floats,
+        scan_s: Floats,
+        decode_slope_s: Floats,
+    ) -> None:
+        self._tokens_s = tokens_s.tolist()
+        self._decodes_s = decodes_s.tolist()
+        self._logits_s = logits_s.tolist()
+        self._pair_s = pair_s.tolist()
+        self._scan_s = scan_s.tolist()
+        self._entry_s, self._scan_entry_s = decode_slope_s.tolist()
+
+    def step_s(
+        self,
+        prefill_tokens: int,
+        prefill_pairs: float,
+        prefill_context: float,
+        decode_sequences: int,
+        decode_context: float,
+        sequences: int,
+    ) -> float:
+        if not prefill_tokens:
+            base_s, slope_s, _ = self.decode_line(decode_sequences, decode_context)
+            return base_s + slope_s * decode_context
+        tokens = prefill_tokens + decode_sequences
+        tiled = tokens >= TILE
+        return float(
+            self._tokens_s[tokens]
+            + self._logits_s[sequences]
+            + self._pair_s[tiled] * (prefill_pairs + decode_context)
+            + self._scan_s[tiled] * tokens * (prefill_context + decode_context)
+        )
+
+    def decode_line(self, sequences: int, context: float) -> tuple[float, float, float]:
+        slope_s = self._entry_s + self._scan_entry_s * sequences
+        return self._decodes_s[sequences], slope_s, inf
+
+
+def fit(steps: Steps) -> FittedStepCost:
+    """Fit tables and slopes to measured steps: least squares of the relative errors.
+
+    Relative to what is expected, not to what was measured: steps that were slow by chance would
+    weigh less, and the fit would be too fast by the square of the spread.
+
+    Not a robust fit: the time that some steps lose to other programs is lost on the average, too,
+    and the sum of many steps is what decides about the load.
+    """
+    pure = steps.prefill_tokens == 0
+    tokens_s, (pair, tiled_pair, scan, tiled_scan, logit) = _fit_mixed(steps.take(~pure))
+    decodes_s, decode_slope_s = _fit_decodes(steps.take(pure))
+    return FittedStepCost(
+        tokens_s=tokens_s,
+        decodes_s=decodes_s,
+        logits_s=logit * np.arange(len(tokens_s)),
+        pair_s=np.array([pair, tiled_pair]),
+        scan_s=np.array([scan, tiled_scan]),
+        decode_slope_s=decode_slope_s,
+    )
+
+
+def _fit_mixed(steps: Steps) -> tuple[Floats, Floats]:
+    """Steps with prompts: the table of tokens, then the slopes."""
+    tokens = (steps.prefill_tokens + steps.decode_sequences).astype(int)
+    tiled = tokens >= TILE
+    pairs = steps.prefill_pairs + steps.decode_context
+    scans = tokens * (steps.prefill_context + steps.decode_context)
+    slopes = [pairs * ~tiled, pairs * tiled, scans * ~tiled, scans * tiled, steps.sequences]
+    return _solve(tokens, slopes, steps)
+
+
+def _fit_decodes(steps: Steps) -> tuple[Floats, Floats]:
+    """Steps without prompts: the table of sequences, then the slopes."""
+    decodes, context = steps.decode_sequences.astype(int), steps.decode_context
+    return _solve(decodes, [context, decodes * context], steps)
+
+
+def _solve(sizes: NDArray[np.int64], slopes: list[Floats], steps: Steps) -> tuple[Floats, Floats]:
+    """Fit a table in the sizes and slopes: a line between knots, and a deviation of each size."""
+    time_s, root = steps.time_s, np.sqrt(steps.weight)
+    knots = [knot for knot in KNOTS if knot <= sizes.max()]
+    every = np.arange(sizes.max() + 1)
+    hats = np.column_stack([np.interp(every, knots, row) for row in np.eye(len(knots))])
+    table = np.hstack([hats, np.eye(len(every))])
+    columns = np.column_stack([table[sizes], *slopes])
+    prior = np.zeros((len(every), columns.shape[1]))
+    prior[:, len(knots) : len(knots) + len(every)] = RIDGE / np.median(time_s) * np.eye(len(every))
+    goal = np.concatenate([np.ones(len(time_s)), np.zeros(len(every))])
+    expected_s = time_s
+    for _ in range(ITERATIONS):
+        goal[: len(time_s)] = root * time_s / expected_s
+        rows = np.vstack([columns * (root / expected_s)[:, None], prior])
+        found = np.linalg.lstsq(rows, goal, rcond=None)[0]
+        expected_s = np.maximum(columns @ found, 0.1 * time_s)
+    table_s: Floats = table @ found[: table.shape[1]]
+    return table_s, found[table.shape[1] :]

@@ -1,0 +1,116 @@
+"""The simulator against llama.cpp, which served the same requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infsim.engine.simulation import simulate
+from infsim.policy.batching.continuous import Continuous
+from tests.fakes import LinearStepCost
+from tests.fidelity.llama_cpp import simulate as recorded
+from tests.fidelity.llama_cpp.library import Piece
+from tests.fidelity.llama_cpp.server import MAX_SEQUENCES, TOKEN_BUDGET, Server, trace
+from tests.fidelity.llama_cpp.simulate import Recording, Row
+from tests.fidelity.llama_cpp.steps import Steps, fit
+from tests.fidelity.llama_cpp.weights import FORMATS
+from tests.queues import Queue
+
+# a decode costs as much as a piece of one token: the engine cannot tell them apart
+COST = LinearStepCost(2e-3, 4e-4, 1e-7, 1e-6, 4e-4, 1.1e-6, 1e-4)
+
+
+class Pretended:
+    """An engine that computes nothing, and the clock by which it takes its time."""
+
+    def __init__(self) -> None:
+        self.time_s = 0.0
+
+    def step(self, pieces: Sequence[Piece]) -> list[int]:
+        chunks = [p for p in pieces if p.start == 0 or len(p.tokens) > 1 or not p.wants_token]
+        decodes = [p for p in pieces if p not in chunks]
+        self.time_s = COST.step_s(
+            sum(len(p.tokens) for p in chunks),
+            sum(len(p.tokens) * (p.start + (len(p.tokens) + 1) / 2) for p in chunks),
+            sum(p.start + len(p.tokens) for p in chunks),
+            len(decodes),
+            sum(p.start + 1 for p in decodes),
+            sum(p.wants_token for p in pieces),
+        )
+        return [0 for p in pieces if p.wants_token]
+
+    def forget(self, sequence: int, start: int = 0) -> None: ...
+    def start(self) -> None: ...
+    def refresh(self) -> None: ...
+    def stop(self, reference: int) -> float:
+        return self.time_s
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Row]:
+    return recorded.rows()
+
+
+@given(rate=st.sampled_from([1.0, 10.0, 30.0, np.inf]), seed=st.integers(0, 2**31))
+@settings(max_examples=10, deadline=None)
+def test_the_simulator_batches_as_the_server_does(rate: float, seed: int) -> None:
+    requests = trace(rate, 60, seed)
+    pretended = Pretended()
+    server = Server(pretended, 10, pretended)
+    served = server.serve(requests, seed)
+    queue = Queue(*requests, costs=(COST,), batching=Continuous(TOKEN_BUDGET, MAX_SEQUENCES))
+    record = simulate(queue.experiment())
+    for name in ("start_s", "first_token_s", "end_s"):
+        real = [getattr(request, name) for request in served]
+        np.testing.assert_allclose(record.requests[name], real, rtol=1e-9)
+    assert record.nodes["iterations"][0] == len(server.steps)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_capacity_is_within_2_percent(rows: list[Row], form: str) -> None:
+    (row,) = (row for row in rows if row.name == f"llama.cpp {form} capacity (requests/s)")
+    assert row.error == pytest.approx(0, abs=0.02)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(("load", "most"), [(0.3, 0.15), (0.6, 0.19), (0.85, 0.37)])
+def test_latencies_are_as_recorded(rows: list[Row], form: str, load: float, most: float) -> None:
+    """Bounds are what was found, rounded up: the machine was up to 1.4 times as slow at times."""
+    own = [row for row in rows if row.name.startswith(f"llama.cpp {form} load {load:g} ")]
+    assert len(own) == 15
+    checked = [row for row in own if row.name.endswith(("mean", "P50", "P90", "P99"))]
+    assert {row.name: row.error for row in checked if abs(row.error) > most} == {}
+
+
+@given(
+    sequences=st.integers(1, MAX_SEQUENCES),
+    context=st.integers(1, 8000),
+    form=st.sampled_from(FORMATS),
+)
+def test_a_line_of_decodes_is_the_step(sequences: int, context: int, form: str) -> None:
+    cost = Recording.load(recorded.RECORDED / form).cost
+    base_s, slope_s, limit = cost.decode_line(sequences, context)
+    assert limit > context
+    step_s = cost.step_s(0, 0, 0, sequences, context, sequences)
+    assert step_s == pytest.approx(base_s + slope_s * context, rel=1e-12)
+    assert step_s > 0
+
+
+def test_the_fit_finds_the_mean_of_noisy_steps() -> None:
+    """Noise of a fifth must not bias it: weights by what was measured would, by 4 %."""
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(1, 129, 4000).astype(float)
+    decodes = np.concatenate([np.zeros(2000), rng.integers(1, 17, 2000)])
+    prompts = np.where(decodes == 0, tokens, 0.0)
+    nothing = np.zeros(4000)
+    exact_s = 1e-3 + 3e-4 * (prompts + decodes)
+    noisy_s = exact_s * rng.gamma(25, 1 / 25, 4000)
+    cost = fit(Steps(prompts, nothing, prompts, decodes, decodes, decodes, noisy_s, nothing + 1))
+    found = [
+        cost.step_s(int(p), 0, p, int(d), d, int(d)) for p, d in zip(prompts, decodes, strict=True)
+    ]
+    assert sum(found) == pytest.approx(exact_s.sum(), rel=0.01)
