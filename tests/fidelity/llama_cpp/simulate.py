@@ -27,9 +27,6 @@ Floats = NDArray[np.float64]
 
 RECORDED = Path(__file__).parent / "recorded"
 SATURATED = 0.0
-BENCH_WEIGHT = 0.2
-"""Of the steps of the bench, next to those of served traces: they say what sizes cost that serving
-seldom sees, but the cache of a server is scattered, and steps take 2 to 5 % longer or shorter."""
 
 
 class Row(NamedTuple):
@@ -99,9 +96,8 @@ class Recording:
     @cached_property
     def cost(self) -> FittedStepCost:
         """The cost of a step, fitted to the calibration."""
-        columns = {name: self.steps[name].astype(float) for name in Steps._fields[:-2]}
-        weight = np.where(self.steps["served"], 1.0, BENCH_WEIGHT)
-        return fit(Steps(**columns, time_s=self.steps["time_us"] / 1e6, weight=weight))
+        columns = {name: self.steps[name].astype(float) for name in Steps._fields[:-1]}
+        return fit(Steps(**columns, time_s=self.steps["time_us"] / 1e6))
 
     def runs(self, load: float) -> Iterator[Mapping[str, NDArray[Any]]]:
         """Requests of each run at a load."""

@@ -28,7 +28,7 @@ RIDGE = 1.0
 
 
 class Steps(NamedTuple):
-    """Columns of measured steps, as in `StepCost.step_s`, their times and weights in a fit."""
+    """Columns of measured steps, as in `StepCost.step_s`, and their times."""
 
     prefill_tokens: Floats
     prefill_pairs: Floats
@@ -37,7 +37,6 @@ class Steps(NamedTuple):
     decode_context: Floats
     sequences: Floats
     time_s: Floats
-    weight: Floats
 
     def take(self, which: NDArray[np.bool_]) -> Steps:
         return Steps(*(column[which] for column in self))
@@ -132,18 +131,17 @@ def _fit_mixed(steps: Steps) -> tuple[Floats, Floats]:
     pairs = steps.prefill_pairs + steps.decode_context
     scans = tokens * (steps.prefill_context + steps.decode_context)
     slopes = [pairs * ~tiled, pairs * tiled, scans * ~tiled, scans * tiled, steps.sequences]
-    return _solve(tokens, slopes, steps)
+    return _solve(tokens, slopes, steps.time_s)
 
 
 def _fit_decodes(steps: Steps) -> tuple[Floats, Floats]:
     """Steps without prompts: the table of sequences, then the slopes."""
     decodes, context = steps.decode_sequences.astype(int), steps.decode_context
-    return _solve(decodes, [context, decodes * context], steps)
+    return _solve(decodes, [context, decodes * context], steps.time_s)
 
 
-def _solve(sizes: NDArray[np.int64], slopes: list[Floats], steps: Steps) -> tuple[Floats, Floats]:
+def _solve(sizes: NDArray[np.int64], slopes: list[Floats], time_s: Floats) -> tuple[Floats, Floats]:
     """Fit a table in the sizes and slopes: a line between knots, and a deviation of each size."""
-    time_s, root = steps.time_s, np.sqrt(steps.weight)
     knots = [knot for knot in KNOTS if knot <= sizes.max()]
     every = np.arange(sizes.max() + 1)
     hats = np.column_stack([np.interp(every, knots, row) for row in np.eye(len(knots))])
@@ -154,8 +152,8 @@ def _solve(sizes: NDArray[np.int64], slopes: list[Floats], steps: Steps) -> tupl
     goal = np.concatenate([np.ones(len(time_s)), np.zeros(len(every))])
     expected_s = time_s
     for _ in range(ITERATIONS):
-        goal[: len(time_s)] = root * time_s / expected_s
-        rows = np.vstack([columns * (root / expected_s)[:, None], prior])
+        goal[: len(time_s)] = time_s / expected_s
+        rows = np.vstack([columns / expected_s[:, None], prior])
         found = np.linalg.lstsq(rows, goal, rcond=None)[0]
         expected_s = np.maximum(columns @ found, 0.1 * time_s)
     table_s: Floats = table @ found[: table.shape[1]]

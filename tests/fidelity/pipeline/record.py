@@ -11,6 +11,7 @@ which the processes need a tenth of two cores: do it on a quiet machine.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import platform
@@ -159,7 +160,8 @@ def main() -> None:
     table["time_us"] = np.rint(1e6 * np.array(columns[-1])).astype(np.int32)
     pq.write_table(pa.table(table), arguments.out / "steps.parquet", compression="zstd")
     meta = {"meta": _meta(priority), "hops_s": hops_s, "starts": starts, "runs": runs}
-    (arguments.out / "runs.json").write_text(json.dumps(meta) + "\n")
+    text = json.dumps(meta).encode()
+    (arguments.out / "runs.json.gz").write_bytes(gzip.compress(text, mtime=0))
 
 
 def _prefer() -> str:

@@ -9,6 +9,7 @@ to load its weights is what it took when it was killed before, with no request u
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -127,7 +128,8 @@ class Recording:
     def load(folder: Path) -> Recording:
         table = pq.read_table(folder / "steps.parquet")
         steps = {name: table[name].to_numpy() for name in table.column_names}
-        return Recording(**json.loads((folder / "runs.json").read_text()), steps=steps)
+        text = gzip.decompress((folder / "runs.json.gz").read_bytes())
+        return Recording(**json.loads(text), steps=steps)
 
     def run(self, form: str, name: str) -> Mapping[str, Any]:
         """Return one run."""
