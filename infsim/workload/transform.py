@@ -86,6 +86,29 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class NotEmpty:
+    """A workload that must have requests, such as what is left after a cut.
+
+    Attributes
+    ----------
+    workload : Workload
+    error : InputError
+        Raised at the end if there was none.
+    """
+
+    workload: Workload
+    error: InputError
+
+    def blocks(self, streams: Streams) -> Iterator[Requests]:
+        found = False
+        for part in self.workload.blocks(streams):
+            found = found or len(part) > 0
+            yield part
+        if not found:
+            raise self.error
+
+
+@dataclass(frozen=True)
 class Rescale:
     """The same requests with all arrival times multiplied: faster or slower, equally bursty.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -92,9 +93,9 @@ class _Process:
         self.spread = spread
         self._keep = keep
         self._generator = generator
-        self._values: list[float] = [float(generator.standard_normal())]
+        self._values = array("d", [float(generator.standard_normal())])
 
-    def reach(self, step: int) -> list[float]:
+    def reach(self, step: int) -> array[float]:
         """Return the values up to a step, and a few more."""
         values, keep = self._values, self._keep
         new = sqrt(1 - keep * keep)
@@ -124,7 +125,7 @@ class SlowVariation:
         self._streams = streams
         self._count = len(self._names)
         self._per_s = 1 / model.step_s
-        self._factors: dict[int, list[float]] = {}
+        self._factors: dict[int, array[float]] = {}
         self._processes: dict[tuple[str, ...], _Process] = {}
 
     def factor(self, x: int, y: int, time_s: float) -> float:
@@ -136,7 +137,7 @@ class SlowVariation:
 
     def _drawn(self, x: int, y: int, step: int) -> float:
         """Draw the factors of a pair up to a step."""
-        factors = self._factors.setdefault(x * self._count + y, [])
+        factors = self._factors.setdefault(x * self._count + y, array("d"))
         self._factors[y * self._count + x] = factors
         ends = sorted((self._names[x], self._names[y]))
         first, second, pair = (self._process(*names) for names in ((ends[0],), (ends[1],), ends))

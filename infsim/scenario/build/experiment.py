@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from infsim import registry
 from infsim.cluster.cluster import Cluster
 from infsim.cost.costs import Costs
 from infsim.engine.experiment import Experiment, Settings
+from infsim.errors import InputError
 from infsim.model.deployment import Deployment
 from infsim.rng import Streams
 from infsim.scenario.alternatives import Alternative
@@ -128,6 +130,7 @@ def _parts(alternative: Alternative, streams: Streams) -> _Parts:
     cluster = build_cluster(alternative, members, streams)
     accuracy = build_accuracy(alternative)
     deployments = build_deployments(alternative, members, accuracy)
+    _require_lengths(alternative, deployments)
     workload = build_workload(
         alternative,
         [client.name for client in cluster.clients],
@@ -140,3 +143,17 @@ def _parts(alternative: Alternative, streams: Streams) -> _Parts:
             policies[kind] = registry.create(kind, getattr(alternative.spec.policies, kind))
     costs = Costs(cluster, alternative.spec.costs)
     return _Parts(cluster, deployments, costs, workload, policies, accuracy, streams)
+
+
+def _require_lengths(alternative: Alternative, deployments: Sequence[Deployment]) -> None:
+    """Raise InputError if a model that generates is asked for outputs of unknown length."""
+    part = alternative.spec.workload
+    if part.trace is not None or part.lengths is not None:
+        return
+    for deployment in deployments:
+        if deployment.model.generative:
+            raise InputError(
+                f"lengths are missing, and {deployment.model.name!r} generates tokens",
+                where=alternative.where("workload"),
+                hint="lengths: {input: 1000, output: 200}",
+            )

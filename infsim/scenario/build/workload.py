@@ -6,21 +6,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from infsim.errors import InputError, Where
 from infsim.paths import data_file
 from infsim.scenario.alternatives import Alternative
 from infsim.scenario.build.blame import blame
 from infsim.scenario.build.lengths import build_lengths
 from infsim.scenario.schema import workload as schema
+from infsim.units import format_quantity
 from infsim.workload import arrivals
 from infsim.workload.closed_loop import ClosedLoop, Dialogue
 from infsim.workload.lengths import Lengths
 from infsim.workload.profile import Profile, load_profile
-from infsim.workload.readers.trace import guess_format, header_names, open_trace
+from infsim.workload.readers.trace import (
+    guess_format,
+    header_names,
+    open_trace,
+    refuse_plain_options,
+)
 from infsim.workload.requests import Workload
 from infsim.workload.servegen import open_servegen
 from infsim.workload.sessions import Sessions
 from infsim.workload.synthetic import Synthetic
-from infsim.workload.transform import AssignClients, AssignSamples, Cut, Limit, Rescale
+from infsim.workload.transform import AssignClients, AssignSamples, Cut, Limit, NotEmpty, Rescale
 
 
 class _Source(NamedTuple):
@@ -63,17 +70,18 @@ def build_workload(
         with blame(alternative, "workload", "trace"):
             source = _trace(as_file(part.trace), part, clients)
     with blame(alternative, "workload"):
-        workload = _shaped(source, part)
+        workload = _shaped(source, part, alternative.where("workload", "start"))
         if len(clients) > 1 and not source.has_clients:
             workload = AssignClients(workload, weights)
         return workload if samples is None else AssignSamples(workload, samples)
 
 
-def _shaped(source: _Source, part: schema.WorkloadPart) -> Workload:
+def _shaped(source: _Source, part: schema.WorkloadPart, start: Where | None) -> Workload:
     """Apply start, requests, rate and duration, in this order."""
     workload = source.workload
     if part.start:
-        workload = Cut(workload, part.start)
+        nothing = f"start: no request arrives after {format_quantity(part.start, 'time')}"
+        workload = NotEmpty(Cut(workload, part.start), InputError(nothing, where=start))
     if part.requests is not None:
         workload = Limit(workload, requests=part.requests)
     if part.rate is not None and source.rate_per_s is not None:
@@ -98,6 +106,7 @@ def open_entry(entry: schema.TraceFile, clients: Sequence[str] = ()) -> Workload
     """Open a trace that is a file of requests or ServeGen data, not a profile."""
     path = trace_path(entry)
     if _format(entry) == "servegen":
+        refuse_plain_options("servegen", entry.columns, entry.time_unit)
         return open_servegen(path)
     return open_trace(
         path,
@@ -110,7 +119,10 @@ def open_entry(entry: schema.TraceFile, clients: Sequence[str] = ()) -> Workload
 
 def open_profile(entry: schema.TraceFile) -> Profile | None:
     """Open a trace that is a profile; None if it is something else."""
-    return load_profile(trace_path(entry)) if _format(entry) == "profile" else None
+    if _format(entry) != "profile":
+        return None
+    refuse_plain_options("profile", entry.columns, entry.time_unit)
+    return load_profile(trace_path(entry))
 
 
 def _format(entry: schema.TraceFile) -> str:

@@ -103,10 +103,20 @@ def open_trace(
         )
     plain = {"csv": read_csv, "parquet": read_parquet}.get(name)
     if plain is None:
+        refuse_plain_options(name, columns, time_unit_s)
         return TraceFile(path, FORMATS[name])
     return TraceFile(
         path, partial(plain, columns=columns, time_unit_s=time_unit_s, clients=clients)
     )
+
+
+def refuse_plain_options(name: str, columns: Mapping[str, str] | None, time_unit_s: float) -> None:
+    """Raise InputError if a format that has its own columns and units is told others."""
+    for option, is_given in (("columns", bool(columns)), ("time unit", time_unit_s != 1.0)):
+        if is_given:
+            raise InputError(
+                f"{option} is for plain CSV and Parquet, this trace is of the format {name!r}"
+            )
 
 
 def header_names(path: Path) -> list[str]:
