@@ -484,12 +484,53 @@ def test_a_scenario_writes_joint_failures_and_notice() -> None:
         ({"profile": "skype"}, "did you mean 'skype-like'"),
         ({"profile": "skype-like", "zome": "a"}, "unknown key 'zome'; did you mean 'zone'"),
         ({"up": "1 h", "down": "1 h", "announced": 2}, "more than 1"),
+        ({"up": "1 h", "down": "1 h", "announced": 0.5}, "'announced' needs a 'notice'"),
         ({"trace": []}, "the list is empty"),
     ],
 )
 def test_bad_entries_are_refused(entry: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
         cluster_of(entry)
+
+
+@pytest.mark.parametrize(
+    ("what", "name", "said"),
+    [
+        ("zone", {"name": "rack"}, "the zone 'rack' is given outages of two kinds"),
+        ("region", {}, "the only region is given outages of two kinds"),
+    ],
+)
+def test_what_is_shared_is_told_alike(what: str, name: dict[str, str], said: str) -> None:
+    """Otherwise the groups would be down at other times, though of one zone."""
+
+    def scenario(second_up: str) -> dict[str, Any]:
+        groups = [
+            {
+                "name": group,
+                "device": "a100-80gb",
+                "availability": {
+                    "up": "50 s",
+                    "down": "2 s",
+                    what: name | {"up": up, "down": "5 s"},
+                },
+            }
+            for group, up in (("a", "60 s"), ("b", second_up))
+        ]
+        workload = {
+            "arrivals": {"rate": "2 /s"},
+            "lengths": {"input": 9, "output": 9},
+            "requests": 5,
+        }
+        return {
+            "name": "two",
+            "model": "llama-3.1-8b",
+            "cluster": {"nodes": groups},
+            "workload": workload,
+        }
+
+    load(scenario("1 min"))
+    with pytest.raises(InputError, match=said):
+        load(scenario("90 s"))
 
 
 # --- figures and commands -------------------------------------------------------------------

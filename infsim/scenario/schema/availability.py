@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -118,6 +118,13 @@ class Leave(Part):
     """How long before it goes down a node says so; by default it fails without a word."""
     announced: Fraction = 1.0
     """Share of the outages that are announced, if there is a notice."""
+
+    @model_validator(mode="after")
+    def _announced_in_time(self) -> Self:
+        # not whether it is given: resolved scenarios give everything
+        if self.notice is None and self.announced != 1.0:
+            raise ValueError("'announced' needs a 'notice', the time before it goes down")
+        return self
 
 
 class Renewal(Leave):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, Tag, model_validator
 
-from infsim.scenario.schema.availability import Availability
+from infsim.scenario.schema.availability import Availability, Renewal, SharedOutages
 from infsim.scenario.schema.base import (
     Bandwidth,
     Count,
@@ -145,6 +145,22 @@ class ClusterPart(Part):
     """Delays and bandwidths."""
     clients: Many[ClientGroup] = ()
     """Where requests come from; by default one client in the region of the first node."""
+
+    @model_validator(mode="after")
+    def _alike_where_shared(self) -> ClusterPart:
+        told: dict[tuple[str, str | None], SharedOutages] = {}
+        for group in self.nodes:
+            entry = group.availability
+            if not isinstance(entry, Renewal):
+                continue
+            zone = entry.zone.name if entry.zone and entry.zone.name else group.name
+            places = (("zone", zone, entry.zone), ("region", group.region, entry.region))
+            for kind, name, shared in places:
+                other = told.setdefault((kind, name), shared) if shared else None
+                if shared and other and (other.up, other.down) != (shared.up, shared.down):
+                    place = f"{kind} {name!r}" if name else f"only {kind}"
+                    raise ValueError(f"the {place} is given outages of two kinds")
+        return self
 
     @model_validator(mode="after")
     def _known_regions(self) -> ClusterPart:
