@@ -138,11 +138,17 @@ def _in_parallel(
         waiting: dict[Future[Run], Job] = {
             pool.submit(execute, scenario, job, engine): job for job in planned
         }
-        while waiting:
-            ended, _ = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
-            bar.tick()
-            for future in ended:
-                yield waiting.pop(future), future.result()
+        try:
+            while waiting:
+                ended, _ = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+                bar.tick()
+                for future in ended:
+                    yield waiting.pop(future), future.result()
+        except KeyboardInterrupt:  # what has ended by now is kept, too
+            for future, job in waiting.items():
+                if future.done() and future.exception() is None:
+                    yield job, future.result()
+            raise
 
 
 @contextmanager

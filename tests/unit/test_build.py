@@ -14,7 +14,7 @@ from infsim.engine.experiment import Experiment, Settings
 from infsim.errors import InputError
 from infsim.policy.routing.power_of_two import PowerOfTwo
 from infsim.rng import Streams
-from infsim.scenario.build import build_experiment, check
+from infsim.scenario.build import build_experiment
 from infsim.scenario.load import load
 from infsim.workload.requests import Requests
 
@@ -225,42 +225,6 @@ def test_jitter_is_drawn_anew_in_each_replication_and_the_same_for_all_alternati
 
 
 # --- models, workload, policies -------------------------------------------------------------
-
-
-def test_a_start_after_the_end_of_a_trace_is_refused() -> None:
-    late = scenario(workload={"trace": "sample", "start": "10 days", "requests": 5})
-    with pytest.raises(InputError, match=r"workload.*start: no request arrives after 10\.0 d"):
-        check(load(late))
-    check(load(scenario(workload={"trace": "sample", "start": "80 s", "requests": 5})))
-
-
-@pytest.mark.parametrize(
-    "workload",
-    [
-        {"arrivals": {"rate": "2 /s"}, "requests": 5},
-        {"closed_loop": {"users": 2, "think_time": "1 s"}, "requests": 5},
-    ],
-)
-def test_a_model_that_generates_needs_lengths(workload: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"lengths are missing, and 'llama-3\.1-8b' generates"):
-        built(scenario(workload=workload))
-
-
-@pytest.mark.parametrize(
-    ("told", "option"),
-    [({"columns": {"input_tokens": "x"}}, "columns"), ({"time_unit": "1 ms"}, "time unit")],
-)
-@pytest.mark.parametrize("trace", ["azure.csv", "azure-conv-like", "clients.tar"])
-def test_formats_with_columns_of_their_own_are_told_none(
-    trace: str, told: dict[str, Any], option: str, tmp_path: Path
-) -> None:
-    (tmp_path / "azure.csv").write_text(
-        "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.68,3,4\n"
-    )
-    (tmp_path / "clients.tar").write_bytes(b"")
-    file = str(tmp_path / trace) if "." in trace else trace
-    with pytest.raises(InputError, match=f"{option} is for plain CSV and Parquet"):
-        built(scenario(workload={"trace": {"file": file, **told}, "requests": 1}))
 
 
 def test_deployments_take_model_and_format_from_the_scenario() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from infsim.cluster.networks.cities import read_cities
@@ -97,6 +97,7 @@ def test_absent_and_truncated_files_are_refused(tmp_path: Path) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(st.binary(max_size=60))
+@example(b"\x00\x1f\x00")  # one name, no rows
 def test_no_bytes_crash_the_reader(content: bytes) -> None:
     import tempfile
 

@@ -216,8 +216,9 @@ def _require_square(path: Path, rows: list[Line], size: int) -> None:
                 where=Where(str(path), line),
             )
     if len(rows) != size:
+        last = rows[-1][0] if rows else None
         raise InputError(
-            f"{len(rows)} rows of a matrix of {size} places", where=Where(str(path), rows[-1][0])
+            f"{len(rows)} rows of a matrix of {size} places", where=Where(str(path), last)
         )
 
 

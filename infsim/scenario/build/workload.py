@@ -80,7 +80,7 @@ def _shaped(source: _Source, part: schema.WorkloadPart, start: Where | None) -> 
     """Apply start, requests, rate and duration, in this order."""
     workload = source.workload
     if part.start:
-        nothing = f"start: no request arrives after {format_quantity(part.start, 'time')}"
+        nothing = f"no request arrives after {format_quantity(part.start, 'time')}"
         workload = NotEmpty(Cut(workload, part.start), InputError(nothing, where=start))
     if part.requests is not None:
         workload = Limit(workload, requests=part.requests)
