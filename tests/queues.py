@@ -5,7 +5,6 @@ Service times are numbers of tokens times a fixed time, so that the moments are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -17,9 +16,9 @@ from infsim.cluster.cluster import Cluster
 from infsim.cluster.device import Device
 from infsim.cluster.network import Network
 from infsim.cluster.node import Client, Node, Site
-from infsim.cost.costs import Costs
 from infsim.cost.interface import StepCost
 from infsim.engine.experiment import Experiment, Settings
+from infsim.fidelity.stages import StageCosts
 from infsim.model.deployment import Deployment
 from infsim.model.graph import Operator, chain
 from infsim.model.model import Model
@@ -79,17 +78,6 @@ class HashedStepCost(StepCost):
 
     def decode_line(self, sequences: int, context: float) -> tuple[float, float, float]:
         return self.mean_s, 0.0, inf
-
-
-class StageCosts(Costs):
-    """One step cost for each operator of a chain, the same on all nodes."""
-
-    def __init__(self, cluster: Cluster, costs: Sequence[StepCost]) -> None:
-        super().__init__(cluster)
-        self.of_operator = costs
-
-    def step(self, node: int, deployment: Deployment, operators: Sequence[int]) -> StepCost:
-        return self.of_operator[operators[0]]
 
 
 @dataclass(frozen=True)

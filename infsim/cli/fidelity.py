@@ -2,26 +2,61 @@
 
 from __future__ import annotations
 
-import sys
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infsim.cli.main import app, command
+from infsim.cli.main import app, command, interruptible
+from infsim.errors import InputError
 
 if TYPE_CHECKING:
-    from infsim.fidelity.comparison import Row
-    from infsim.fidelity.recorded import Recorded
-    from infsim.results.recorder import RunRecord
+    from infsim.fidelity.comparison import Comparison
 
 fidelity = typer.Typer(
     name="fidelity",
     help="Compare recorded runs of real engines with their simulation.",
-    no_args_is_help=True,
     rich_markup_mode=None,
 )
 app.add_typer(fidelity, name="fidelity")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")]
+FiguresOption = Annotated[
+    Path | None, typer.Option(help="Folder for a figure of each run: single requests, quantiles.")
+]
+
+
+@fidelity.callback(invoke_without_command=True)
+@interruptible
+def table(
+    context: typer.Context,
+    run: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FOLDER", help="A recorded run beside those that ship; repeatable."),
+    ] = None,
+    json: JsonOption = False,
+    figures: FiguresOption = None,
+) -> None:
+    """Simulate all recorded runs, and print how far off the simulation is."""
+    if context.invoked_subcommand is not None:
+        if run or json or figures:
+            raise InputError("options belong behind the command", hint="infsim fidelity import ...")
+        return
+    from infsim.cli.fidelity_text import ABSENT, NOTE, data, text
+    from infsim.fidelity.runs import compare_run, shipped
+    from infsim.fidelity.vllm import is_vllm
+
+    given = list(run or ())
+    found = [one for folder in [*shipped(), *given] for one in compare_run(folder)]
+    _draw(found, figures)
+    if json:
+        _print_json(data(found))
+        return
+    print(text(found), "", NOTE, sep="\n")
+    if not any(map(is_vllm, given)):
+        print(ABSENT)
 
 
 @command("import", fidelity)
@@ -33,55 +68,57 @@ def import_(
     ] = None,
     device: Annotated[str | None, typer.Option(help="Device of `infsim list devices`.")] = None,
     model: Annotated[str | None, typer.Option(help="Model of `infsim list models`.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
+    figures: FiguresOption = None,
 ) -> None:
     """Simulate a recorded run, and say how far off the simulation is."""
     from infsim.fidelity.comparison import as_mapping, compare
+    from infsim.fidelity.kernels import fitted
     from infsim.fidelity.replay import replay
     from infsim.fidelity.vllm import read_vllm
 
     recorded = read_vllm(folder, device, model)
-    record = replay(recorded) if kernels is None else _replay_with(recorded, kernels)
-    rows = compare(recorded, record)
+    if kernels is None:
+        record = replay(recorded)
+    else:
+        with fitted(kernels, recorded.serving.device) as costs:
+            record = replay(recorded, costs)
+    comparison = compare(recorded, record)
+    _draw([comparison], figures)
     if json:
-        from json import dump
-
-        dump(as_mapping(rows), sys.stdout, indent=1)
-        print()
-        return
-    _print(recorded, rows, record.counters["extrapolated"])
+        _print_json(as_mapping(comparison.rows))
+    else:
+        _print(comparison)
 
 
-def _replay_with(recorded: Recorded, kernels: Path) -> RunRecord:
-    """Fit the kernels and price the iterations with them."""
-    from tempfile import TemporaryDirectory
+def _print(comparison: Comparison) -> None:
+    from infsim.fidelity.comparison import CAPACITY
 
-    from infsim.calibrate.audit import audit
-    from infsim.calibrate.fit.device import fit_device
-    from infsim.calibrate.fit.write import write_calibration
-    from infsim.calibrate.importers.formats import read
-    from infsim.cluster.device import load_device
-    from infsim.fidelity.replay import replay
-
-    device = load_device(recorded.serving.device)
-    table = audit(read(kernels, device.name), device).table
-    with TemporaryDirectory() as scratch:
-        path = Path(scratch) / "costs.json"
-        write_calibration(fit_device([table], device.name), path)
-        return replay(recorded, path)
-
-
-def _print(recorded: Recorded, rows: list[Row], extrapolated: float) -> None:
-    serving = recorded.serving
-    parallel = f"{serving.devices} x " if serving.devices > 1 else ""
-    print(
-        f"{recorded.name}: {len(recorded)} requests, {serving.model} in {serving.format} on"
-        f" {parallel}{serving.device}, KV cache of {serving.kv_tokens} tokens"
-    )
-    for row in rows:
+    print(f"{comparison.name}: {comparison.about}")
+    for row in comparison.rows:
         if row.name.endswith("MAPE"):
-            print(f"  {row.name:18} {'':24} {row.error:8.1%}")
-        else:
-            print(f"  {row.name:18} {row.real:10.4g} s {row.simulated:10.4g} s {row.error:+8.1%}")
-    if extrapolated:
-        print(f"  {extrapolated:.0f} iterations were outside of what was measured")
+            print(f"  {row.name:20} {'':24} {row.error:8.1%}")
+            continue
+        unit = "  " if row.name == CAPACITY else " s"
+        real, simulated = f"{row.real:10.4g}{unit}", f"{row.simulated:10.4g}{unit}"
+        print(f"  {row.name:20} {real} {simulated} {row.error:+8.1%}")
+    for note in comparison.notes:
+        print(f"  {note}")
+
+
+def _draw(comparisons: Sequence[Comparison], folder: Path | None) -> None:
+    if folder is None:
+        return
+    from infsim.figures.residuals import residuals
+    from infsim.figures.style import save
+
+    for comparison in comparisons:
+        parts = {part.name: (part.real, part.simulated) for part in comparison.parts}
+        name = re.sub(r"[^a-z0-9]+", "-", comparison.name.lower()).strip("-")
+        save(residuals(parts), folder / f"{name}.pdf")
+
+
+def _print_json(found: Any) -> None:
+    from json import dumps
+
+    print(dumps(found, indent=1, ensure_ascii=False, allow_nan=False))

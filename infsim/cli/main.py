@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import typer
 
@@ -74,18 +74,24 @@ def command(name: str, group: typer.Typer = app) -> Callable[[Function], Functio
     """
 
     def decorate(function: Function) -> Function:
-        @wraps(function)
-        def interruptible(*arguments: Any, **options: Any) -> Any:
-            try:
-                return function(*arguments, **options)
-            except KeyboardInterrupt:
-                print("interrupted", file=sys.stderr)
-                raise typer.Exit(INTERRUPTED) from None
-
-        group.command(name)(interruptible)
+        group.command(name)(interruptible(function))
         return function
 
     return decorate
+
+
+def interruptible(function: Function) -> Function:
+    """Return the function, ended with exit code 130 by Ctrl-C."""
+
+    @wraps(function)
+    def guarded(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+
+    return cast(Function, guarded)
 
 
 def _with_command(arguments: list[str]) -> list[str]:

@@ -21,9 +21,10 @@ from infsim.engine.experiment import Experiment
 from infsim.errors import PolicyError
 from infsim.results.recorder import RunRecord
 from infsim.testing import laws
-from infsim.testing.experiments import EXPERIMENTS, SUITED, Given
+from infsim.testing.experiments import EXPERIMENTS, SUITED
 from infsim.testing.variants import FACTOR, renamed, scaled, with_outputs
 from infsim.testing.watch import EndlessError, Watch, watched
+from infsim.workload.given import Given
 
 SLOTS: Mapping[str, str] = {
     "routing": "router",

@@ -6,8 +6,8 @@ moment by accident, and tight enough that queues form, memory fills up and seque
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ from infsim.policy.interface import Plan, Stage
 from infsim.policy.recovery.restart import Restart
 from infsim.policy.routing.least_loaded import LeastLoaded
 from infsim.rng import Streams
+from infsim.workload.given import Given
 from infsim.workload.requests import Requests
 
 SEED = 20240607
@@ -41,16 +42,6 @@ FORMAT = Format("fp16", 16)
 WEIGHT_BYTES = 2_000_000
 KV_BYTES = 128
 SAMPLES = 200
-
-
-@dataclass(frozen=True)
-class Given:
-    """A workload of requests that are all known beforehand."""
-
-    requests: Requests
-
-    def blocks(self, streams: Streams) -> Iterator[Requests]:  # noqa: ARG002
-        yield self.requests
 
 
 def rng(*names: str | int) -> np.random.Generator:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from infsim.engine.experiment import Experiment
 from infsim.results.recorder import STATUS_NAMES, RunRecord, Status
-from infsim.testing.experiments import Given
 from infsim.testing.watch import Watch
+from infsim.workload.given import Given
 from infsim.workload.requests import Requests
 
 TOLERANCE_S = 1e-9

@@ -18,7 +18,7 @@ from infsim.cluster.node import Node
 from infsim.cost.costs import Costs
 from infsim.engine.experiment import Experiment, Settings
 from infsim.errors import InputError
-from infsim.testing.experiments import Given
+from infsim.workload.given import Given
 
 FACTOR = 2.0
 """A power of two, by which times are scaled without rounding."""

@@ -27,7 +27,7 @@ BOUNDS = {
 @pytest.fixture(scope="module")
 def rows() -> dict[str, Row]:
     recorded = read_vllm(shared(RUN))
-    return {row.name: row for row in compare(recorded, replay(recorded))}
+    return {row.name: row for row in compare(recorded, replay(recorded)).rows}
 
 
 @pytest.mark.parametrize("name", BOUNDS)

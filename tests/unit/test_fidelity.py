@@ -77,7 +77,7 @@ def test_what_the_simulator_recorded_it_meets(tmp_path: Path) -> None:
     run = recorded()
     read = read_vllm(write(tmp_path, run))
     assert read.serving == SERVING
-    rows = compare(read, replay(read))
+    rows = compare(read, replay(read)).rows
     assert abs(worst(rows).error) < 1e-6
     assert all(row.error < 1e-6 for row in rows if row.name.endswith("MAPE"))
 
@@ -87,7 +87,7 @@ def test_another_engine_is_told_apart(change: dict[str, Any]) -> None:
     """A comparison that cannot fail would be none."""
     run = recorded()
     other = replay(replace(run, serving=replace(SERVING, **change)))
-    assert abs(worst(compare(run, other)).error) > 0.01
+    assert abs(worst(compare(run, other).rows).error) > 0.01
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@
 For each format of the weights: three traces that all come at once (the capacity), then Poisson
 arrivals at shares of that capacity, three seeds each. Before each of them comes a round of
 the bench, and traces of their own, served for calibration alone, come in between. About 15
-minutes of CPU time. A quiet machine gives better figures: ``recorded/*/meta.json`` says how
+minutes of CPU time. A quiet machine gives better figures: ``meta.json`` says how
 steady it was.
 """
 
@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from infsim.paths import data_folder
 from tests.fidelity.llama_cpp.bench import Bench, references
 from tests.fidelity.llama_cpp.clock import SteadyClock
 from tests.fidelity.llama_cpp.library import RELEASE, Llama
@@ -41,7 +42,7 @@ from tests.fidelity.llama_cpp.server import (
 )
 from tests.fidelity.llama_cpp.weights import FORMATS, Shape, write
 
-RECORDED = Path(__file__).parent / "recorded"
+RECORDED = data_folder("calibration/recorded") / "llama-cpp"
 SATURATED = 0.0
 """The load under which a run is filed whose requests all come at once."""
 LOADS = (0.3, 0.6, 0.85)
@@ -119,7 +120,7 @@ class Recorder:
 
 
 def main() -> None:
-    """Record each format and write ``recorded/<format>/``."""
+    """Record each format and write a folder for it."""
     parser = argparse.ArgumentParser(description="Record served traces of llama.cpp.")
     parser.add_argument("--out", type=Path, default=RECORDED)
     parser.add_argument("--format", action="append", choices=FORMATS)

@@ -25,12 +25,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from infsim.paths import data_folder
 from tests.fidelity.pipeline.cluster import TIMEOUT_S, Answer, Ask, Cluster, Kill, Links
 from tests.fidelity.pipeline.model import HIDDEN, STAGES, VOCABULARY, stage_bytes
 from tests.fidelity.pipeline.stage import HEARTBEAT_S, MAX_SEQUENCES, TOKEN_BUDGET
 from tests.fidelity.pipeline.wire import VALUE_BITS
 
-RECORDED = Path(__file__).parent / "recorded"
+RECORDED = data_folder("calibration/recorded") / "pipeline"
 LINKS = Links(delay_s=0.015, bytes_per_s=2e6, store_bytes_per_s=20e6)
 KILLED_STAGE = {"fp32": 1, "fp16": 2, "int8": 0}
 KILL_AT_TOKENS = 15
@@ -133,7 +134,7 @@ def _as_json(ask: Ask, answer: Answer) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Record all formats and write ``recorded/``."""
+    """Record all formats and write a folder."""
     parser = argparse.ArgumentParser(description="Record runs of a real pipeline.")
     parser.add_argument("--out", type=Path, default=RECORDED)
     arguments = parser.parse_args()

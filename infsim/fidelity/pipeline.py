@@ -1,0 +1,206 @@
+"""Recorded runs of a pipeline over links, a stage of which was killed: ``runs.json.gz``.
+
+Rates and time-out are as they were set. What a cluster of one's own would be asked for is measured
+beside the runs: the cost of each stage is fitted to iterations of other requests
+(``steps.parquet``), the delay of a link is that of single tokens (what the relay and
+the processes take to wake up adds to what was set), and how long a process takes to come up and
+to load its weights is what it took when it was killed before, with no request under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infsim.cluster.availability import AlwaysUp, Availability, TraceAvailability
+from infsim.cluster.network import Network
+from infsim.cluster.node import Node
+from infsim.engine.experiment import Settings
+from infsim.engine.simulation import simulate
+from infsim.fidelity.comparison import Comparison, Part, Row, Times, simulated_times, times
+from infsim.fidelity.pipeline_files import RUNS_FILE, UNDISTURBED, VALUE_BITS, read_files
+from infsim.fidelity.pipeline_steps import TableStepCost, fit
+from infsim.fidelity.stages import MACHINE, Stages
+from infsim.model.formats import Format
+from infsim.model.graph import Operator
+from infsim.policy.batching.continuous import Continuous
+from infsim.results.recorder import INCIDENT_KINDS, RunRecord
+from infsim.workload.given import Given
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Runs in several formats of the activations.
+
+    Attributes
+    ----------
+    meta : mapping
+        How the pipeline was set up.
+    hops_s : mapping of str to float
+        Seconds that a single token needs from stage to stage, by format.
+    starts : sequence of mapping
+        How long processes took to come up and to load their weights.
+    runs : sequence of mapping
+    steps : mapping of str to array
+        One row per iteration of a stage.
+    """
+
+    meta: Mapping[str, Any]
+    hops_s: Mapping[str, float]
+    starts: Sequence[Mapping[str, Any]]
+    runs: Sequence[Mapping[str, Any]]
+    steps: Mapping[str, NDArray[Any]]
+
+    @staticmethod
+    @cache
+    def load(folder: Path) -> Recording:
+        return Recording(*read_files(folder))
+
+    @property
+    def stages(self) -> range:
+        return range(len(self.meta["stage_bytes"]))
+
+    def of(self, form: str) -> dict[str, Mapping[str, Any]]:
+        """Return the runs of a format by name."""
+        return {run["name"]: run for run in self.runs if run["format"] == form}
+
+    @cached_property
+    def costs(self) -> Mapping[str, list[TableStepCost]]:
+        """The fitted stages by format."""
+        return {form: [fit(self.steps_of(form, i)) for i in self.stages] for form in self.hops_s}
+
+    def steps_of(self, form: str, stage: int) -> dict[str, NDArray[Any]]:
+        """Return the iterations of a stage."""
+        own = (self.steps["format"] == form) & (self.steps["stage"] == stage)
+        return {name: column[own] for name, column in self.steps.items()}
+
+    def starts_of(self, form: str, stage: int) -> list[Mapping[str, Any]]:
+        """Return how a stage came up."""
+        return [s for s in self.starts if (s["format"], s["stage"]) == (form, stage)]
+
+    def simulated(self, form: str, name: str) -> RunRecord:
+        """Simulate a run."""
+        run, meta = self.of(form)[name], self.meta
+        ends = len(self.stages) + 1
+        stages = Stages(
+            nodes=tuple(self._node(form, stage, run.get("failure")) for stage in self.stages),
+            operators=tuple(
+                Operator(f"stage-{i}", size / 4, 1, meta["hidden"])
+                for i, size in enumerate(meta["stage_bytes"])
+            ),
+            costs=self.costs[form],
+            network=Network.full_mesh(ends, self.delay_s(form), meta["links"]["bytes_per_s"]),
+            format=Format(form, weight_bits=32, activation_bits=VALUE_BITS[form]),
+            batching=Continuous(meta["token_budget"], meta["max_sequences"]),
+            settings=Settings(detection_s=meta["timeout_s"] - meta["heartbeat_s"] / 2),
+        )
+        rows = run["requests"]
+        workload = Given.of(
+            np.array([r["arrival_s"] for r in rows]),
+            np.array([r["input_tokens"] for r in rows]),
+            np.array([len(r["tokens"]) for r in rows]),
+        )
+        return simulate(stages.experiment(workload))
+
+    def delay_s(self, form: str) -> float:
+        """Delay of a link: what a single token took, without the time that its bytes took.
+
+        Of the hops of a token all but the last carry activations.
+        """
+        share = 1 - 1 / len(self.stages)
+        size_bytes = share * self.meta["hidden"] * VALUE_BITS[form] / 8
+        return self.hops_s[form] - float(size_bytes / self.meta["links"]["bytes_per_s"])
+
+    def _node(self, form: str, stage: int, failure: Mapping[str, Any] | None) -> Node:
+        starts = self.starts_of(form, stage)
+        load_s = float(np.median([start["load_s"] for start in starts]))
+        outages: Availability = AlwaysUp()
+        if failure is not None and failure["stage"] == stage:
+            every = [start["boot_s"] for start in self.starts if start["format"] == form]
+            killed_s = failure["killed_s"]
+            outages = TraceAvailability(((killed_s, killed_s + float(np.median(every))),))
+        rate = self.meta["stage_bytes"][stage] / load_s
+        return Node(f"node-{stage}", MACHINE, load_bytes_per_s=rate, availability=outages)
+
+
+def is_pipeline(folder: Path) -> bool:
+    """Whether a folder holds such runs."""
+    return (folder / RUNS_FILE).is_file()
+
+
+def compare_pipeline(folder: Path) -> list[Comparison]:
+    """Simulate the runs of a folder, and compare: for each format of the activations.
+
+    Raises
+    ------
+    InputError
+        If a file is damaged.
+    """
+    recording = Recording.load(folder)
+    meta = recording.meta
+    links = f"{meta['links']['delay_s'] * 1e3:g} ms, {meta['links']['bytes_per_s'] / 1e6:g} MB/s"
+    found = []
+    for form in recording.hops_s:
+        runs = recording.of(form)
+        records = {name: recording.simulated(form, name) for name in runs}
+        parts = [
+            Part(name, latencies(runs[name]), simulated_times(record))
+            for name, record in records.items()
+        ]
+        killed = [name for name in runs if "failure" in runs[name]]
+        found.append(
+            Comparison(
+                name=f"pipeline {form}",
+                about=f"{len(recording.stages)} processes with a part of the model each, links of"
+                f" {links}, activations in {form}; {meta['recorded']}",
+                parts=parts,
+                others=[r for name in killed for r in _failure(recording, form, name, parts)],
+            )
+        )
+    return found
+
+
+def latencies(run: Mapping[str, Any]) -> Times:
+    """Return TTFT, TPOT and E2E of the requests of a recorded run."""
+    rows = run["requests"]
+    arrival_s = np.array([r["arrival_s"] for r in rows])
+    first_s = np.array([r["times_s"][0] for r in rows])
+    end_s = np.array([r["times_s"][-1] for r in rows])
+    return times(arrival_s, first_s, end_s, np.array([len(r["times_s"]) for r in rows]))
+
+
+def _failure(recording: Recording, form: str, name: str, parts: Sequence[Part]) -> list[Row]:
+    """Detection, return and replay after a kill, and what it costs the requests."""
+    run, record = recording.of(form)[name], recording.simulated(form, name)
+    failure = run["failure"]
+    killed_s, ready_s = failure["killed_s"], failure["ready_s"]
+    first: dict[str, float] = {}
+    for time_s, kind in zip(record.incidents["time_s"], record.incidents["kind"], strict=True):
+        first.setdefault(INCIDENT_KINDS[kind], float(time_s))
+    replayed_s = min(t for r in run["requests"] for t in r["times_s"] if t > ready_s)
+    segments = record.segments
+    last = (segments["stage"] == recording.stages[-1]) & (segments["start_s"] > first["ready"])
+    token_s = float(segments["end_s"][last].min()) + recording.delay_s(form)
+    of = {part.name: part for part in parts}
+    killed, undisturbed = of[name], of[UNDISTURBED]
+    lost_s, made_lost_s = (
+        float((a["E2E"] - b["E2E"]).mean())
+        for a, b in (
+            (killed.real, undisturbed.real),
+            (killed.simulated, undisturbed.simulated),
+        )
+    )
+    what = f"stage {failure['stage']} killed"
+    return [
+        Row.of(f"{what}: detection", failure["detected_s"] - killed_s, first["recover"] - killed_s),
+        Row.of(f"{what}: weights loaded", ready_s - failure["up_s"], first["ready"] - first["up"]),
+        Row.of(f"{what}: ready again", ready_s - killed_s, first["ready"] - killed_s),
+        Row.of(f"{what}: replay to the next token", replayed_s - ready_s, token_s - first["ready"]),
+        Row.of(f"{what}: mean delay of requests", lost_s, made_lost_s),
+    ]

@@ -1,0 +1,66 @@
+"""The cost of an iteration of a stage, fitted to measured iterations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from infsim.cost.interface import StepCost
+
+ITERATIONS = 12
+KNOTS = (1, 2, 3, 4, 8, 16, 32, 48, 64, 80, 96, 112, 128)
+
+
+class TableStepCost(StepCost):
+    """A table in the number of tokens, and slopes in pairs and in entries of the KV cache."""
+
+    calibrated = True
+    source = "measured iterations of a stage"
+
+    def __init__(self, tokens_s: Sequence[float], pair_s: float, entry_s: float) -> None:
+        self._tokens_s = tokens_s
+        self._pair_s = pair_s
+        self._entry_s = entry_s
+
+    def step_s(
+        self,
+        prefill_tokens: int,
+        prefill_pairs: float,
+        prefill_context: float,  # noqa: ARG002 - looking through it costs what its pairs cost
+        decode_sequences: int,
+        decode_context: float,
+        sequences: int,  # noqa: ARG002 - all tokens cost the same
+    ) -> float:
+        tokens = prefill_tokens + decode_sequences
+        slopes_s = self._pair_s * prefill_pairs + self._entry_s * decode_context
+        return self._tokens_s[tokens] + slopes_s
+
+    def decode_line(
+        self,
+        sequences: int,
+        context: float,  # noqa: ARG002 - the line holds at any
+    ) -> tuple[float, float, float]:
+        return self._tokens_s[sequences], self._entry_s, inf
+
+
+def fit(steps: Mapping[str, Any]) -> TableStepCost:
+    """Fit a stage to its iterations: least absolute relative errors, so that outliers do not count.
+
+    An iteration takes longer now and then because other programs run; on a machine that is
+    shared, the figures compared are therefore medians, too.
+    """
+    tokens = steps["prefill_tokens"] + steps["decode_sequences"]
+    hats = np.column_stack([np.interp(tokens, KNOTS, row) for row in np.eye(len(KNOTS))])
+    columns = np.column_stack([hats, steps["prefill_pairs"], steps["decode_context"]])
+    expected = time = steps["time_us"].astype(float)
+    weight = 1 / expected
+    for _ in range(ITERATIONS):
+        found = np.linalg.lstsq(columns * weight[:, None], time * weight, rcond=None)[0]
+        expected = np.maximum(columns @ found, 0.1 * time)
+        weight = 1 / expected / np.sqrt(np.maximum(np.abs(time / expected - 1), 1e-3))
+    found = found / 1e6
+    table = np.interp(np.arange(KNOTS[-1] + 1), KNOTS, found[:-2])
+    return TableStepCost(table.tolist(), float(found[-2]), float(found[-1]))

@@ -1,0 +1,55 @@
+"""Recorded runs, whatever recorded them: found, simulated and compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from infsim.errors import InputError, Where
+from infsim.fidelity.comparison import Comparison, compare
+from infsim.fidelity.llama_cpp import compare_llama_cpp, is_llama_cpp
+from infsim.fidelity.pipeline import compare_pipeline, is_pipeline
+from infsim.fidelity.replay import replay
+from infsim.fidelity.vllm import is_vllm, read_vllm
+from infsim.paths import data_folder
+
+FOLDER = "calibration/recorded"
+"""The data folder of the runs that ship: a folder of runs for each system."""
+
+
+def shipped() -> list[Path]:
+    """Return the folders of the recorded runs that come with infsim."""
+    return sorted(path for path in data_folder(FOLDER).rglob("*/") if is_run(path))
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a recorded run."""
+    return any(known(folder) for known in (is_vllm, is_llama_cpp, is_pipeline))
+
+
+def compare_run(folder: Path) -> list[Comparison]:
+    """Simulate what was recorded, and compare.
+
+    Parameters
+    ----------
+    folder : Path
+        A run of vLLM, or what records runs in ``tests/fidelity`` has written.
+
+    Raises
+    ------
+    InputError
+        If there is no recorded run, or it is damaged or cannot be simulated.
+    """
+    if is_vllm(folder):
+        recorded = read_vllm(folder)
+        return [compare(recorded, replay(recorded))]
+    if is_llama_cpp(folder):
+        return [compare_llama_cpp(folder)]
+    if is_pipeline(folder):
+        return compare_pipeline(folder)
+    said = "no recorded run in it" if folder.is_dir() else "no such folder"
+    raise InputError(
+        said,
+        where=Where(str(folder)),
+        hint="a run of vLLM has meta.json and requests.jsonl, of llama.cpp meta.json and"
+        " requests.parquet, of a pipeline runs.json.gz",
+    )
