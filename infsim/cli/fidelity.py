@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -49,7 +50,9 @@ def table(
     from infsim.fidelity.vllm import is_vllm
 
     given = list(run or ())
-    found = [one for folder in [*shipped(), *given] for one in compare_run(folder)]
+    # first those that may be wrong
+    added = [comparison for folder in given for comparison in compare_run(folder)]
+    found = [comparison for folder in shipped() for comparison in compare_run(folder)] + added
     _draw(found, figures)
     if json:
         _print_json(data(found))
@@ -112,10 +115,13 @@ def _draw(comparisons: Sequence[Comparison], folder: Path | None) -> None:
     from infsim.figures.residuals import residuals
     from infsim.figures.style import save
 
+    drawn: Counter[str] = Counter()
     for comparison in comparisons:
-        parts = {part.name: (part.real, part.simulated) for part in comparison.parts}
         name = re.sub(r"[^a-z0-9]+", "-", comparison.name.lower()).strip("-")
-        save(residuals(parts), folder / f"{name}.pdf")
+        drawn[name] += 1
+        file = name if drawn[name] == 1 else f"{name}-{drawn[name]}"
+        parts = {part.name: (part.real, part.simulated) for part in comparison.parts}
+        save(residuals(parts), folder / f"{file}.pdf")
 
 
 def _print_json(found: Any) -> None:

@@ -39,17 +39,18 @@ def block(comparison: Comparison) -> Iterator[str]:
         yield from _figures(comparison.others)
 
 
-def data(comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """Return all figures as plain data, by the names of the runs; what has no value is None."""
-    return {
-        comparison.name: {
+def data(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """Return all figures as plain data; what has no value is None."""
+    return [
+        {
+            "name": comparison.name,
             "about": comparison.about,
             "capacity_bias": None if comparison.capacity is None else comparison.capacity.error,
             "figures": as_mapping(comparison.rows),
             "notes": list(comparison.notes),
         }
         for comparison in comparisons
-    }
+    ]
 
 
 def _indented(words: str) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from infsim.cluster.network import Network
 from infsim.cluster.node import Node
 from infsim.engine.experiment import Settings
-from infsim.engine.simulation import simulate
 from infsim.errors import InputError, Where
 from infsim.fidelity.comparison import (
     CAPACITY,
@@ -30,7 +29,7 @@ from infsim.fidelity.comparison import (
     times,
     together,
 )
-from infsim.fidelity.files import read_columns, read_json
+from infsim.fidelity.llama_cpp_files import PARTS, read_files
 from infsim.fidelity.llama_cpp_steps import FittedStepCost, Steps, fit
 from infsim.fidelity.stages import MACHINE, Stages
 from infsim.model.formats import Format
@@ -39,17 +38,6 @@ from infsim.policy.batching.continuous import Continuous
 from infsim.results.recorder import RunRecord
 from infsim.workload.given import Given
 
-META = {
-    "format": str,
-    "engine": str,
-    "machine": {"processor": str},
-    "recorded": str,
-    "token_budget": int,
-    "max_sequences": int,
-    "runs": [{"load": float, "seed": int}],
-}
-PARTS = ("arrival_us", "queue_us", "prefill_us", "decode_us")
-REQUESTS = ("load", "seed", "input_tokens", "output_tokens", *PARTS)
 SATURATED = 0.0
 
 
@@ -71,13 +59,8 @@ class Recording:
     steps: Mapping[str, NDArray[Any]]
 
     @staticmethod
-    @cache
     def load(folder: Path) -> Recording:
-        meta = read_json(folder / "meta.json", META)
-        requests = read_columns(folder / "requests.parquet", REQUESTS)
-        steps = read_columns(folder / "steps.parquet", (*Steps._fields[:-1], "time_us"))
-        _check(meta, requests, steps, folder)
-        return Recording(meta, requests, steps)
+        return Recording(*read_files(folder))
 
     @property
     def loads(self) -> list[float]:
@@ -123,7 +106,7 @@ class Recording:
             requests["input_tokens"].astype(np.int64),
             requests["output_tokens"].astype(np.int64),
         )
-        return simulate(stages.experiment(workload))
+        return stages.serve(workload)
 
     def capacity(self) -> tuple[float, float]:
         """Requests per second when all come at once, real and simulated."""
@@ -149,7 +132,13 @@ def compare_llama_cpp(folder: Path) -> Comparison:
     InputError
         If a file is damaged.
     """
-    recording = Recording.load(folder)
+    try:
+        return _compare(Recording.load(folder))
+    except InputError as error:
+        raise (error if error.where else error.at(Where(str(folder)))) from None
+
+
+def _compare(recording: Recording) -> Comparison:
     meta = recording.meta
     saturated = any(run["load"] == SATURATED for run in meta["runs"])
     return Comparison(
@@ -159,47 +148,3 @@ def compare_llama_cpp(folder: Path) -> Comparison:
         parts=[Part(f"load {load:g}", *recording.compare(load)) for load in recording.loads],
         capacity=Row.of(CAPACITY, *recording.capacity()) if saturated else None,
     )
-
-
-def _check(
-    meta: Mapping[str, Any],
-    requests: Mapping[str, NDArray[Any]],
-    steps: Mapping[str, NDArray[Any]],
-    folder: Path,
-) -> None:
-    """Raise `InputError` where files that are well-formed cannot be what was recorded."""
-    for name, checked in (
-        ("requests", partial(_check_requests, meta, requests)),
-        ("steps", partial(_check_steps, meta, steps)),
-    ):
-        try:
-            checked()
-        except InputError as error:
-            raise error.at(Where(str(folder / f"{name}.parquet"))) from None
-
-
-def _check_requests(meta: Mapping[str, Any], requests: Mapping[str, NDArray[Any]]) -> None:
-    for name in ("input_tokens", "output_tokens"):
-        if requests[name].min() < 1:
-            raise InputError(f"{name} is 0 in row {int(np.argmin(requests[name])) + 1}")
-    for run in meta["runs"]:
-        load, seed = run["load"], run["seed"]
-        own = np.isclose(requests["load"], load) & (requests["seed"] == seed)
-        if not own.any():
-            raise InputError(f"no requests at load {load:g}, seed {seed}")
-        if (np.diff(requests["arrival_us"][own].astype(float)) < 0).any():
-            raise InputError(f"arrivals go backwards at load {load:g}, seed {seed}")
-
-
-def _check_steps(meta: Mapping[str, Any], steps: Mapping[str, NDArray[Any]]) -> None:
-    if steps["time_us"].min() <= 0:
-        raise InputError(f"time_us is 0 in row {int(np.argmin(steps['time_us'])) + 1}")
-    tokens = steps["prefill_tokens"] + steps["decode_sequences"]
-    decodes = steps["prefill_tokens"] == 0
-    for what, key, sizes in (
-        ("tokens", "token_budget", tokens[~decodes]),
-        ("decodes", "max_sequences", tokens[decodes]),
-    ):
-        most = int(sizes.max(initial=0))
-        if most < meta[key]:
-            raise InputError(f"of at most {most} {what}, where {key} is {meta[key]}")

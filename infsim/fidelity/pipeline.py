@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,9 @@ from infsim.cluster.availability import AlwaysUp, Availability, TraceAvailabilit
 from infsim.cluster.network import Network
 from infsim.cluster.node import Node
 from infsim.engine.experiment import Settings
-from infsim.engine.simulation import simulate
+from infsim.errors import InputError, Where
 from infsim.fidelity.comparison import Comparison, Part, Row, Times, simulated_times, times
-from infsim.fidelity.pipeline_files import RUNS_FILE, UNDISTURBED, VALUE_BITS, read_files
+from infsim.fidelity.pipeline_files import RUNS_FILE, UNDISTURBED, VALUE_BITS, read_files, sending_s
 from infsim.fidelity.pipeline_steps import TableStepCost, fit
 from infsim.fidelity.stages import MACHINE, Stages
 from infsim.model.formats import Format
@@ -58,7 +58,6 @@ class Recording:
     steps: Mapping[str, NDArray[Any]]
 
     @staticmethod
-    @cache
     def load(folder: Path) -> Recording:
         return Recording(*read_files(folder))
 
@@ -106,16 +105,11 @@ class Recording:
             np.array([r["input_tokens"] for r in rows]),
             np.array([len(r["tokens"]) for r in rows]),
         )
-        return simulate(stages.experiment(workload))
+        return stages.serve(workload)
 
     def delay_s(self, form: str) -> float:
-        """Delay of a link: what a single token took, without the time that its bytes took.
-
-        Of the hops of a token all but the last carry activations.
-        """
-        share = 1 - 1 / len(self.stages)
-        size_bytes = share * self.meta["hidden"] * VALUE_BITS[form] / 8
-        return self.hops_s[form] - float(size_bytes / self.meta["links"]["bytes_per_s"])
+        """Delay of a link: what a single token took, without the time that its bytes took."""
+        return self.hops_s[form] - sending_s(self.meta, form)
 
     def _node(self, form: str, stage: int, failure: Mapping[str, Any] | None) -> Node:
         starts = self.starts_of(form, stage)
@@ -143,27 +137,32 @@ def compare_pipeline(folder: Path) -> list[Comparison]:
         If a file is damaged.
     """
     recording = Recording.load(folder)
-    meta = recording.meta
+    try:
+        return [_compare(recording, form) for form in recording.hops_s]
+    except InputError as error:
+        raise error.at(Where(str(folder))) from None
+
+
+def _compare(recording: Recording, form: str) -> Comparison:
+    meta, runs = recording.meta, recording.of(form)
     links = f"{meta['links']['delay_s'] * 1e3:g} ms, {meta['links']['bytes_per_s'] / 1e6:g} MB/s"
-    found = []
-    for form in recording.hops_s:
-        runs = recording.of(form)
-        records = {name: recording.simulated(form, name) for name in runs}
-        parts = [
-            Part(name, latencies(runs[name]), simulated_times(record))
-            for name, record in records.items()
-        ]
-        killed = [name for name in runs if "failure" in runs[name]]
-        found.append(
-            Comparison(
-                name=f"pipeline {form}",
-                about=f"{len(recording.stages)} processes with a part of the model each, links of"
-                f" {links}, activations in {form}; {meta['recorded']}",
-                parts=parts,
-                others=[r for name in killed for r in _failure(recording, form, name, parts)],
-            )
-        )
-    return found
+    records = {name: recording.simulated(form, name) for name in runs}
+    parts = {
+        name: Part(name, latencies(runs[name]), simulated_times(record))
+        for name, record in records.items()
+    }
+    others: list[Row] = []
+    for name in runs:
+        if "failure" in runs[name]:
+            others += _outage(recording, form, runs[name], records[name])
+            others.append(_delay(runs[name], parts[name], parts[UNDISTURBED]))
+    return Comparison(
+        name=f"pipeline {form}",
+        about=f"{len(recording.stages)} processes with a part of the model each, links of"
+        f" {links}, activations in {form}; {meta['recorded']}",
+        parts=list(parts.values()),
+        others=others,
+    )
 
 
 def latencies(run: Mapping[str, Any]) -> Times:
@@ -175,32 +174,49 @@ def latencies(run: Mapping[str, Any]) -> Times:
     return times(arrival_s, first_s, end_s, np.array([len(r["times_s"]) for r in rows]))
 
 
-def _failure(recording: Recording, form: str, name: str, parts: Sequence[Part]) -> list[Row]:
-    """Detection, return and replay after a kill, and what it costs the requests."""
-    run, record = recording.of(form)[name], recording.simulated(form, name)
-    failure = run["failure"]
+def _outage(
+    recording: Recording, form: str, run: Mapping[str, Any], record: RunRecord
+) -> list[Row]:
+    """Return how long detection, return and replay take after a kill."""
+    failure, first = run["failure"], _first_incidents(record)
     killed_s, ready_s = failure["killed_s"], failure["ready_s"]
-    first: dict[str, float] = {}
-    for time_s, kind in zip(record.incidents["time_s"], record.incidents["kind"], strict=True):
-        first.setdefault(INCIDENT_KINDS[kind], float(time_s))
-    replayed_s = min(t for r in run["requests"] for t in r["times_s"] if t > ready_s)
     segments = record.segments
-    last = (segments["stage"] == recording.stages[-1]) & (segments["start_s"] > first["ready"])
+    last = segments["stage"] == recording.stages[-1]
+    last &= segments["start_s"] > first.get("ready", np.inf)
+    if "recover" not in first or not last.any():
+        raise InputError(f"in the simulation nothing is lost when a stage ends at {killed_s:g} s")
+    replayed_s = min(t for r in run["requests"] for t in r["times_s"] if t > ready_s)
     token_s = float(segments["end_s"][last].min()) + recording.delay_s(form)
-    of = {part.name: part for part in parts}
-    killed, undisturbed = of[name], of[UNDISTURBED]
-    lost_s, made_lost_s = (
-        float((a["E2E"] - b["E2E"]).mean())
-        for a, b in (
+    return [
+        Row.of(f"{_kill(run)}: {what}", real, simulated)
+        for what, real, simulated in (
+            ("detection", failure["detected_s"] - killed_s, first["recover"] - killed_s),
+            ("weights loaded", ready_s - failure["up_s"], first["ready"] - first["up"]),
+            ("ready again", ready_s - killed_s, first["ready"] - killed_s),
+            ("replay to the next token", replayed_s - ready_s, token_s - first["ready"]),
+        )
+    ]
+
+
+def _delay(run: Mapping[str, Any], killed: Part, undisturbed: Part) -> Row:
+    """Return what a kill costs the requests."""
+    real_s, simulated_s = (
+        float((disturbed["E2E"] - other["E2E"]).mean())
+        for disturbed, other in (
             (killed.real, undisturbed.real),
             (killed.simulated, undisturbed.simulated),
         )
     )
-    what = f"stage {failure['stage']} killed"
-    return [
-        Row.of(f"{what}: detection", failure["detected_s"] - killed_s, first["recover"] - killed_s),
-        Row.of(f"{what}: weights loaded", ready_s - failure["up_s"], first["ready"] - first["up"]),
-        Row.of(f"{what}: ready again", ready_s - killed_s, first["ready"] - killed_s),
-        Row.of(f"{what}: replay to the next token", replayed_s - ready_s, token_s - first["ready"]),
-        Row.of(f"{what}: mean delay of requests", lost_s, made_lost_s),
-    ]
+    return Row.of(f"{_kill(run)}: mean delay of requests", real_s, simulated_s)
+
+
+def _kill(run: Mapping[str, Any]) -> str:
+    return f"stage {run['failure']['stage']} killed"
+
+
+def _first_incidents(record: RunRecord) -> dict[str, float]:
+    """Return when each kind of incident took place first."""
+    first: dict[str, float] = {}
+    for time_s, kind in zip(record.incidents["time_s"], record.incidents["kind"], strict=True):
+        first.setdefault(INCIDENT_KINDS[kind], float(time_s))
+    return first

@@ -79,6 +79,13 @@ def read_files(folder: Path) -> Files:
     return files
 
 
+def sending_s(meta: Object, form: str) -> float:
+    """Return the seconds in which a link sends a token: all hops but the last carry activations."""
+    share = 1 - 1 / len(meta["stage_bytes"])
+    size_bytes = share * meta["hidden"] * VALUE_BITS[form] / 8
+    return float(size_bytes / meta["links"]["bytes_per_s"])
+
+
 def _check_setup(files: Files, where: Where) -> None:
     meta, links = files.meta, files.meta["links"]
     for form in files.hops_s:
@@ -102,7 +109,14 @@ def _check_setup(files: Files, where: Where) -> None:
             f"token_budget is {meta['token_budget']}, not 1 to {KNOTS[-1]}", where=where
         )
     came_up = {(start["format"], start["stage"]) for start in files.starts}
-    for form in files.hops_s:
+    ran = {run["format"] for run in files.runs}
+    for form, hop_s in files.hops_s.items():
+        if hop_s < sending_s(meta, form):
+            raise InputError(
+                f"hops_s of {form} is {hop_s:g}, less than its bytes take", where=where
+            )
+        if form not in ran:
+            raise InputError(f"no runs in {form}", where=where)
         for stage in range(len(meta["stage_bytes"])):
             if (form, stage) not in came_up:
                 raise InputError(f"no start of stage {stage} in {form}", where=where)

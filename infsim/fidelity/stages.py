@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from infsim.cluster.cluster import Cluster
 from infsim.cluster.device import Device
 from infsim.cluster.network import Network
@@ -12,6 +14,8 @@ from infsim.cluster.node import Client, Node, Site
 from infsim.cost.costs import Costs
 from infsim.cost.interface import StepCost
 from infsim.engine.experiment import Experiment, Settings
+from infsim.engine.simulation import simulate
+from infsim.errors import InputError
 from infsim.model.deployment import Deployment
 from infsim.model.formats import Format
 from infsim.model.graph import Operator, chain
@@ -20,6 +24,7 @@ from infsim.policy.delivery.local import Local
 from infsim.policy.interface import Batching, Plan, Stage
 from infsim.policy.recovery.replay import Replay
 from infsim.policy.routing.round_robin import RoundRobin
+from infsim.results.recorder import RunRecord, Status
 from infsim.rng import Streams
 from infsim.workload.given import Given
 
@@ -68,6 +73,20 @@ class Stages:
     format: Format
     batching: Batching
     settings: Settings
+
+    def serve(self, workload: Given) -> RunRecord:
+        """Simulate how the stages serve these requests.
+
+        Raises
+        ------
+        InputError
+            If one of them is not served.
+        """
+        record = simulate(self.experiment(workload))
+        lost = np.flatnonzero(record.requests["status"] != Status.COMPLETED)
+        if len(lost):
+            raise InputError(f"request {lost[0]} of {len(record.requests['status'])} is not served")
+        return record
 
     def experiment(self, workload: Given) -> Experiment:
         """Return the experiment in which the stages serve these requests."""

@@ -18,6 +18,15 @@ _FOLDERS = (
     "calibration/accuracy",
 )
 
+# Their folders that hold data of another kind: the name of none of them means a file.
+_OTHERS = (
+    "traces/churn",
+    "traces/energy",
+    "traces/public",
+    "calibration/accuracy",
+    "calibration/recorded",
+)
+
 
 def input_files(resolved: Any) -> set[Path]:
     """Return the files named in the values of a resolved scenario.
@@ -58,6 +67,7 @@ def _shipped(name: str) -> Iterator[Path]:
     yield from fetched_files(name)
     for folder in _FOLDERS:
         for entry in data_folder(folder).glob("*"):
-            if entry.name != name and entry.name.partition(".")[0] != name:
+            named = entry.name == name or entry.name.partition(".")[0] == name
+            if not named or f"{folder}/{entry.name}" in _OTHERS:
                 continue
             yield from (file for file in [entry, *entry.rglob("*")] if file.is_file())

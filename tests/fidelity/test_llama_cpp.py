@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from infsim.engine.simulation import simulate
 from infsim.fidelity.comparison import Row
 from infsim.fidelity.llama_cpp import Recording, compare_llama_cpp
-from infsim.fidelity.llama_cpp_steps import Steps, fit
+from infsim.fidelity.llama_cpp_steps import FittedStepCost, Steps, fit
 from infsim.paths import data_folder
 from infsim.policy.batching.continuous import Continuous
 from tests.fakes import LinearStepCost
@@ -113,13 +114,18 @@ def test_latencies_are_as_close_as_they_were(rows: list[Row], form: str, load: f
         assert {row: error for row, error in errors.items() if abs(error) > most} == {}
 
 
+@cache
+def fitted(form: str) -> FittedStepCost:
+    return Recording.load(RECORDED / form).cost
+
+
 @given(
     sequences=st.integers(1, MAX_SEQUENCES),
     context=st.integers(1, 8000),
     form=st.sampled_from(FORMATS),
 )
 def test_a_line_of_decodes_is_the_step(sequences: int, context: int, form: str) -> None:
-    cost = Recording.load(RECORDED / form).cost
+    cost = fitted(form)
     base_s, slope_s, limit = cost.decode_line(sequences, context)
     assert limit > context
     step_s = cost.step_s(0, 0, 0, sequences, context, sequences)
