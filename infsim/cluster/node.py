@@ -38,7 +38,10 @@ class Site:
 
 @dataclass(frozen=True)
 class Node:
-    """A machine that serves: one or more equal devices that work as one tensor-parallel group.
+    """A machine that serves: one or more equal devices that work as one group.
+
+    The group is tensor parallel; or it has several data-parallel ranks that compute sequences of
+    their own, iteration by iteration in step, and divide the experts of every layer among them.
 
     Attributes
     ----------
@@ -46,6 +49,8 @@ class Node:
     device : Device
     count : int
         Devices of the group.
+    data_parallel : int
+        Ranks of the group, each of ``count / data_parallel`` devices that are tensor parallel.
     site : str
         Key of ``Cluster.sites``.
     uplink_bytes_per_s, downlink_bytes_per_s : float
@@ -73,11 +78,17 @@ class Node:
     memory_fraction: float = 0.9
     interconnect_bytes_per_s: float | None = None
     interconnect_latency_s: float = 10e-6
+    data_parallel: int = 1
     availability: Availability = field(default_factory=AlwaysUp)
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise InputError(f"node {self.name!r}: count must be at least 1, got {self.count}")
+        if self.data_parallel < 1 or self.count % self.data_parallel:
+            raise InputError(
+                f"node {self.name!r}: {self.count} devices do not make"
+                f" {self.data_parallel} equal ranks"
+            )
         if not 0 < self.memory_fraction <= 1:
             raise InputError(
                 f"node {self.name!r}: memory_fraction must be in (0, 1],"
@@ -97,6 +108,11 @@ class Node:
                 f"node {self.name!r}: interconnect_latency_s must not be negative,"
                 f" got {self.interconnect_latency_s!r}"
             )
+
+    @property
+    def tensor_parallel(self) -> int:
+        """Devices that divide each matrix among them."""
+        return self.count // self.data_parallel
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,7 @@ def _kinds(nodes: Sequence[Node]) -> list[int]:
         speed = (
             node.device,
             node.count,
+            node.data_parallel,
             node.interconnect_bytes_per_s,
             node.interconnect_latency_s,
         )

@@ -50,6 +50,10 @@ class SpanKernels:
     Tensor parallelism gives each device its shard of the matrices and heads; norms and the
     residual stream are whole on each. Two all-reduces a layer bring the shards together.
 
+    Data-parallel ranks have equal batches, and times are those against the tokens of one. Each
+    computes its share of the experts for the tokens of all, which are exchanged before and after:
+    gathered and scattered, together as much as an all-reduce.
+
     Parameters
     ----------
     node : Node
@@ -104,7 +108,7 @@ class SpanKernels:
 
     def _layer(self, op: Operator, count: int) -> Iterator[tuple[float, Curve]]:
         """Kernels of a layer, with how often they run."""
-        devices, width = self._node.count, op.output_values
+        devices, width = self._node.tensor_parallel, op.output_values
         for matrix in op.linears:
             if not matrix.expert:
                 yield count, self._matrix(matrix)
@@ -123,11 +127,14 @@ class SpanKernels:
             yield count, self._element("rotary", (op.attention_dim + keys) / devices)
             if self._calibration.element("kv_write", 2 * keys):
                 yield count, self._element("kv_write", 2 * keys / devices)
+        exchanged = self._node.data_parallel > 1 and op.experts > 1
         if devices > 1:
-            yield norms * count, self._reduction(op)
+            yield (norms - exchanged) * count, self._reduction(op, devices, 1)
+        if exchanged:
+            yield count, self._reduction(op, self._node.count, self._node.data_parallel)
 
     def _matrix(self, matrix: Linear) -> Curve:
-        n, k = matrix.shard(self._node.count)
+        n, k = matrix.shard(self._node.tensor_parallel)
         if matrix.name != "router":  # too small to matter
             self.outside = self.outside or not self._linear.covers(n, k)
         return self._linear.curve(n, k)
@@ -135,15 +142,19 @@ class SpanKernels:
     def _experts(self, op: Operator) -> Curve:
         """Seconds of the expert matrices: of those that some token uses, with its tokens each.
 
-        Tokens are routed evenly and independently.
+        Tokens are routed evenly and independently. Data-parallel ranks divide whole experts among
+        their devices, tensor-parallel devices divide each of them.
         """
+        ranks = self._node.data_parallel
+        owners = self._node.count if ranks > 1 else 1
+        experts, active = op.experts / owners, op.active_experts / owners
         matrices = [m for m in op.linears if m.expert]
-        shards = [m.shard(self._node.count) for m in matrices]
-        grouped = self._linear.grouped(shards, op.experts, op.active_experts)
-        if grouped is not None:
-            return grouped
-        self.outside = self.outside or not all(self._linear.covers(n, k) for n, k in shards)
-        return self._linear.separate(shards, op.experts, op.active_experts)
+        shards = [m.shard(self._node.count // owners) for m in matrices]
+        curve = self._linear.grouped(shards, experts, active)
+        if curve is None:
+            self.outside = self.outside or not all(self._linear.covers(n, k) for n, k in shards)
+            curve = self._linear.separate(shards, experts, active)
+        return curve.scaled(ranks)
 
     def _element(self, kernel: str, width: float) -> Curve:
         """Seconds of an element-wise kernel; of one that was not measured, its bytes."""
@@ -153,10 +164,10 @@ class SpanKernels:
             return Curve((1.0, MANY), (LAUNCH_S + moved_s, LAUNCH_S + MANY * moved_s))
         return table.curve.scaled(width / table.width)
 
-    def _reduction(self, op: Operator) -> Curve:
-        """Seconds of one all-reduce of what leaves the operator."""
-        node, devices = self._node, self._node.count
-        token_bytes = op.output_values * self._form.activation_bits / 8
+    def _reduction(self, op: Operator, devices: int, ranks: int) -> Curve:
+        """Seconds of one all-reduce of what leaves the operator for the tokens of some ranks."""
+        node = self._node
+        token_bytes = ranks * op.output_values * self._form.activation_bits / 8
         for table in self._calibration.collectives:
             if table.devices == devices and node.interconnect_bytes_per_s is None:
                 return table.curve.scaled(token_bytes)
@@ -170,7 +181,7 @@ class SpanKernels:
     def _head(self, op: Operator) -> Iterator[tuple[float, Curve]]:
         k = int(op.output_values)
         vocabulary = int(op.head_macs / op.output_values)
-        n = -(-vocabulary // self._node.count)
+        n = -(-vocabulary // self._node.tensor_parallel)
         known = self._calibration.element("head", n * k)
         wide = linear_table(self._calibration, load_format("bf16"))
         if known is not None and known.width == n * k:
@@ -186,7 +197,7 @@ class SpanKernels:
     # --- attention
 
     def _attention(self, op: Operator) -> AttentionTime:
-        devices = self._node.count
+        devices = self._node.tensor_parallel
         keys = max(op.kv_values_per_token / 2 / devices, op.head_dim or 1)
         queries = op.attention_dim / devices
         tables = _attention_tables(self._calibration, self._form)

@@ -79,19 +79,21 @@ class LinearTimes:
         bounded = [max(t, self.peak.bound_s(m, n, k)) for m, t in zip(tokens, times, strict=True)]
         return Curve(tokens, tuple(bounded))
 
-    def separate(self, shards: Sequence[tuple[int, int]], experts: int, active: int) -> Curve:
+    def separate(self, shards: Sequence[tuple[int, int]], experts: float, active: float) -> Curve:
         """Experts one by one: those that some token uses, each with its share of the tokens."""
         curves = [self.curve(n, k) for n, k in shards]
         times = []
         for tokens in self.table.tokens:
             used = used_experts(tokens, experts, active)
-            share = tokens * active / used
+            share = max(tokens * active / used, 1.0)
             once_s = sum(curve.at(share) - LAUNCH_S for curve in curves)
             least_s = sum(used * self.peak.bound_s(share, n, k) for n, k in shards)
             times.append(max(used * once_s, least_s) + LAUNCH_S * len(curves))
         return Curve(self.table.tokens, tuple(times))
 
-    def grouped(self, shards: Sequence[tuple[int, int]], experts: int, active: int) -> Curve | None:
+    def grouped(
+        self, shards: Sequence[tuple[int, int]], experts: float, active: float
+    ) -> Curve | None:
         """Experts measured together, at the expected number that gets tokens; None if not measured.
 
         The table has them by the parameters of one expert: all its matrices share the inner or
@@ -126,6 +128,6 @@ class LinearTimes:
         ]
 
 
-def used_experts(tokens: float, experts: int, active: int) -> float:
+def used_experts(tokens: float, experts: float, active: float) -> float:
     """Expected number of experts that some token uses, routed evenly and independently."""
     return float(experts * (1 - (1 - active / experts) ** tokens))

@@ -34,7 +34,7 @@ class _Linear:
     arithmetic_s: float  # per token
     weights_s: float  # per iteration
     expert_weights_s: float  # per iteration, if all experts are used
-    expert_idle: float  # probability that a token does not use a given expert
+    expert_idle: float  # probability that the tokens of all ranks do not use a given expert
     traffic_s: float  # per token
 
     def time_s(self, tokens: int) -> float:
@@ -52,7 +52,9 @@ class RooflineStepCost(StepCost):
     attention): ``latency + 2 (n - 1) / n * bytes / bandwidth`` each.
 
     A mixture of experts reads the weights of the experts that some token of the iteration
-    uses; tokens are taken to be routed independently and evenly.
+    uses; tokens are taken to be routed independently and evenly. Data-parallel ranks have equal
+    batches, of which the iteration is told one; each reads its share of the experts for the tokens
+    of all, and these are exchanged as in an all-reduce.
 
     Parameters
     ----------
@@ -77,15 +79,13 @@ class RooflineStepCost(StepCost):
         )
         self._decode_slope_s = sum(max(pair_s, kv_s) for pair_s, kv_s in self._prefill)
         self._heads = tuple(rates.head(op) for op in operators if op.head_macs)
-        reductions = [(count * (2 if op.attention_dim else 1), op) for op, count in kinds]
+        collectives = [(count, *rates.collectives_s(op)) for op, count in kinds]
         self._overhead_s = (
             node.device.overhead_s
             + len(operators) * node.device.layer_overhead_s
-            + sum(times for times, _ in reductions) * rates.reduce_latency_s
+            + sum(count * latency_s for count, latency_s, _ in collectives)
         )
-        self._reduce_s = rates.reduce_value_s * sum(
-            times * op.output_values for times, op in reductions
-        )
+        self._reduce_s = sum(count * token_s for count, _, token_s in collectives)
         self._decode_base_s: dict[int, float] = {}
 
     def step_s(
@@ -136,20 +136,21 @@ class _Rates:
     """Seconds per unit of work of a format on the devices of a node."""
 
     def __init__(self, node: Node, form: Format) -> None:
-        device, count = node.device, node.count
+        device, count = node.device, node.tensor_parallel
         bandwidth = device.bandwidth_bytes_per_s * device.bandwidth_efficiency * count
         wide = "fp32" if form.compute == "fp32" else "bf16"
         self._form = form
         self._byte_s = 1 / bandwidth
+        self._ranks = node.data_parallel
         self._skipped = form.density if form.pattern in device.sparse_patterns else 1.0
         self._mac_s = 2 / (_peak(device, form.compute) * device.compute_efficiency * count)
         # Attention and head stay in 16 bits where the linear parts are narrower.
         self._wide_mac_s = 2 / (_peak(device, wide) * device.compute_efficiency * count)
         self.pair_s = 2 * self._wide_mac_s  # per unit of attention_dim: scores and values
         self.kv_s = form.kv_bits / 8 * self._byte_s
-        self.reduce_latency_s = node.interconnect_latency_s if count > 1 else 0.0
+        self._node = node
         interconnect = node.interconnect_bytes_per_s or device.interconnect_bytes_per_s
-        self.reduce_value_s = 2 * (count - 1) / count * form.activation_bits / 8 / interconnect
+        self._sent_value_s = 2 * form.activation_bits / 8 / interconnect
 
     def linear(self, op: Operator, count: int) -> _Linear:
         weight_s = self._form.weight_bits / 8 * self._byte_s
@@ -158,10 +159,21 @@ class _Rates:
             count=count,
             arithmetic_s=op.macs_per_token * self._skipped * self._mac_s,
             weights_s=(op.parameters - op.expert_parameters) * weight_s,
-            expert_weights_s=op.expert_parameters * weight_s,
-            expert_idle=1 - op.active_experts / op.experts,
+            expert_weights_s=op.expert_parameters * weight_s / self._ranks,
+            expert_idle=(1 - op.active_experts / op.experts) ** self._ranks,
             traffic_s=2 * op.output_values * value_s + op.kv_values_per_token * self.kv_s,
         )
+
+    def collectives_s(self, op: Operator) -> tuple[float, float]:
+        """Seconds of the collective operations of a layer, and those that each token adds."""
+        devices, ranks = self._node.tensor_parallel, self._node.data_parallel
+        reductions = 2 if op.attention_dim else 1
+        exchanges = 1 if ranks > 1 and op.expert_parameters else 0
+        times = (reductions - exchanges) * (devices > 1)
+        sent = times * (devices - 1) / devices
+        sent += exchanges * ranks * (self._node.count - 1) / self._node.count
+        latency_s = (times + exchanges) * self._node.interconnect_latency_s
+        return latency_s, sent * op.output_values * self._sent_value_s
 
     def head(self, op: Operator) -> tuple[float, float]:
         weights_s = op.head_parameters * self._form.embedding_bits / 8 * self._byte_s

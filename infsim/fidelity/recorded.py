@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infsim.errors import InputError
+from infsim.fidelity.prompts import unlike
 from infsim.rng import Streams
 from infsim.workload.requests import Requests
 
@@ -35,6 +36,8 @@ class Serving:
         Whether an iteration is planned while the one before it runs (asynchronous scheduling).
     prefix_cache : bool
         Whether KV blocks are kept for prompts that begin alike, and for preempted requests.
+    replicas : int
+        Data-parallel engines, each with ``devices``, and limits and KV cache of its own.
     """
 
     model: str
@@ -47,6 +50,7 @@ class Serving:
     max_sequences: int
     plan_ahead: bool
     prefix_cache: bool
+    replicas: int = 1
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,9 @@ class Recorded:
     arrival_s, first_token_s, end_s : float64 (n,)
         When each request reached the engine, by increasing time from 0; when its first and its
         last token were made.
+    hashes : sequence of int64 arrays, optional
+        Of the whole blocks of each prompt, chained: equal ones mean equal prefixes. Without them no
+        two prompts begin alike.
 
     Raises
     ------
@@ -76,6 +83,7 @@ class Recorded:
     arrival_s: Floats
     first_token_s: Floats
     end_s: Floats
+    hashes: Sequence[NDArray[np.int64]] | None = None
 
     def __post_init__(self) -> None:
         if len(self.arrival_s) < 2:
@@ -94,19 +102,18 @@ class Recorded:
         return len(self.arrival_s)
 
     def blocks(self, streams: Streams) -> Iterator[Requests]:  # noqa: ARG002 - all is given
-        """Yield the requests, for the simulator; no two prompts begin alike."""
-        count = len(self)
+        """Yield the requests, for the simulator."""
         size = self.serving.block_tokens
-        lengths = self.input_tokens // size
-        nobody = np.full(count, -1)
+        hashes = unlike(self.input_tokens, size) if self.hashes is None else self.hashes
+        nobody = np.full(len(self), -1)
         yield Requests(
             arrival_s=self.arrival_s,
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
-            client=np.zeros(count, dtype=np.int64),
+            client=np.zeros(len(self), dtype=np.int64),
             session_id=nobody,
             sample_id=nobody,
-            prefix_offsets=np.concatenate([[0], np.cumsum(lengths)]),
-            prefix_hashes=np.arange(lengths.sum()),
+            prefix_offsets=np.cumsum([0, *map(len, hashes)]),
+            prefix_hashes=np.concatenate(hashes),
             prefix_block_tokens=size,
         )

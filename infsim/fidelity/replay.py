@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from infsim.cost.costs import Costs
 from infsim.engine.experiment import Experiment, Settings
 from infsim.engine.simulation import simulate
 from infsim.errors import InputError
+from infsim.fidelity.ranks import Balancer, RankCosts
 from infsim.fidelity.recorded import Recorded, Serving
 from infsim.model.catalog import load, load_format
 from infsim.model.deployment import Deployment
@@ -22,12 +24,17 @@ from infsim.policy.batching.continuous import Continuous
 from infsim.policy.delivery.local import Local
 from infsim.policy.interface import Plan, Stage
 from infsim.policy.recovery.restart import Restart
-from infsim.policy.routing.round_robin import RoundRobin
 from infsim.results.recorder import RunRecord, Status
 from infsim.rng import Streams
+from infsim.workload.requests import Requests
+
+COLD = 1.5
+"""The first token counts as that of a cold engine if it took so many times as long."""
+
+ENOUGH_S = 1e-3
 
 
-def replay(recorded: Recorded, costs: str | Path = "calibrated") -> RunRecord:
+def replay(recorded: Recorded, costs: str | Path = "calibrated", late_s: float = 0.0) -> RunRecord:
     """Simulate the engine of a recorded run on the same requests.
 
     Parameters
@@ -35,18 +42,20 @@ def replay(recorded: Recorded, costs: str | Path = "calibrated") -> RunRecord:
     recorded : Recorded
     costs : str or Path
         Where times of iterations come from, see `infsim.cost.costs.Costs`.
+    late_s : float
+        When the engine begins to serve, see `cold_start_s`.
 
     Returns
     -------
     RunRecord
-        Requests in the order of ``recorded``.
+        Requests in the order of ``recorded``, with the same times of arrival.
 
     Raises
     ------
     InputError
         If a request cannot be served, for example because its prompt exceeds the KV cache.
     """
-    record = simulate(experiment(recorded, costs))
+    record = simulate(experiment(recorded, costs, late_s))
     refused = np.flatnonzero(record.requests["status"] != Status.COMPLETED)
     if len(refused):
         first = int(refused[0])
@@ -57,24 +66,64 @@ def replay(recorded: Recorded, costs: str | Path = "calibrated") -> RunRecord:
         )
     order = np.argsort(record.requests["request_id"])
     requests = {name: column[order] for name, column in record.requests.items()}
-    return replace(record, requests=requests)
+    return replace(record, requests=requests | {"arrival_s": recorded.arrival_s})
 
 
-def experiment(recorded: Recorded, costs: str | Path) -> Experiment:
-    """Return one node with the memory that the engine had for its KV cache."""
+def cold_start_s(recorded: Recorded, costs: str | Path = "calibrated") -> float:
+    """Return when a cold engine began to serve, 0 for a warm one.
+
+    Libraries load kernels, compile and tune when they are first used, which no table of kernels
+    tells: the first prompt of the recorded vLLM 0.19 server took 0.69 s instead of 0.23 s, while
+    its host was busy with other things. The time is found such that the first request gets its
+    first token when it was recorded; who shares batches later, and who ends first, depends on it.
+    """
+    real_s = float(recorded.first_token_s[0] - recorded.arrival_s[0])
+
+    def early_s(late_s: float) -> float:
+        first_s = replay(recorded, costs, late_s).requests["first_token_s"][0]
+        return real_s - float(first_s - recorded.arrival_s[0])
+
+    if real_s < COLD * (real_s - early_s(0.0)):
+        return 0.0
+    low_s, high_s = 0.0, real_s  # more requests share the first batches the later they begin
+    while high_s - low_s > ENOUGH_S:
+        middle_s = (low_s + high_s) / 2
+        if early_s(middle_s) > 0:
+            low_s = middle_s
+        else:
+            high_s = middle_s
+    return min(low_s, high_s, key=lambda late_s: abs(early_s(late_s)))
+
+
+@dataclass(frozen=True)
+class _Late:
+    """Requests that an engine sees when it begins to serve, or when they arrive after that."""
+
+    recorded: Recorded
+    late_s: float
+
+    def blocks(self, streams: Streams) -> Iterator[Requests]:
+        for block in self.recorded.blocks(streams):
+            yield replace(block, arrival_s=np.maximum(block.arrival_s, self.late_s))
+
+
+def experiment(recorded: Recorded, costs: str | Path, late_s: float = 0.0) -> Experiment:
+    """Return the engines, each a node with the memory that it had for its KV cache."""
     serving = recorded.serving
     model, form = load(serving.model), load_format(serving.format)
     deployment = Deployment("recorded", model, form, (0,))
     operators = tuple(range(len(model.graph.operators)))
     cluster = _cluster(serving, deployment, operators)
+    nodes = range(len(cluster.nodes))
+    ranks = cluster.nodes[0].data_parallel
     return Experiment(
         cluster=cluster,
-        deployments=(deployment,),
-        plans=(Plan((Stage(0, operators),), ((0,),)),),
-        costs=Costs(cluster, costs),
-        workload=recorded,
-        router=RoundRobin(),
-        batching=Continuous(serving.token_budget, serving.max_sequences),
+        deployments=(replace(deployment, nodes=tuple(nodes)),),
+        plans=(Plan(tuple(Stage(i, operators) for i in nodes), tuple((i,) for i in nodes)),),
+        costs=RankCosts(cluster, costs),
+        workload=_Late(recorded, late_s),
+        router=Balancer(),
+        batching=Continuous(ranks * serving.token_budget, ranks * serving.max_sequences),
         delivery=Local(),
         recovery=Restart(),
         streams=Streams(0),
@@ -87,14 +136,19 @@ def experiment(recorded: Recorded, costs: str | Path) -> Experiment:
 
 
 def _cluster(serving: Serving, deployment: Deployment, operators: tuple[int, ...]) -> Cluster:
+    """One node per engine; data-parallel engines that share experts are one."""
     device = load_device(serving.device)
-    node = Node("engine", device, serving.devices)
+    experts = any(op.experts > 1 for op in deployment.model.graph.operators)
+    ranks = serving.replicas if experts else 1
+    node = Node("engine", device, ranks * serving.devices, data_parallel=ranks)
     client = (Client("client"),)
-    network = Network.full_mesh(2)
-    bare = Costs(Cluster((node,), client, {"default": Site("default")}, network))
-    tokens = serving.kv_tokens // serving.block_tokens * serving.block_tokens
+    bare = Costs(Cluster((node,), client, {"default": Site("default")}, Network.full_mesh(2)))
+    tokens = ranks * (serving.kv_tokens // serving.block_tokens) * serving.block_tokens
     memory = bare.weight_bytes(deployment, operators)
     memory += tokens * bare.kv_bytes_per_token(deployment, operators)
-    each = -(-memory // serving.devices)
+    each = -(-memory // node.count)
     node = replace(node, device=replace(device, memory_bytes=each), memory_fraction=1.0)
-    return Cluster((node,), client, {"default": Site("default")}, network)
+    count = serving.replicas // ranks
+    nodes = tuple(replace(node, name=f"engine-{i}") for i in range(count))
+    network = Network.full_mesh(count + 1)
+    return Cluster(nodes, client, {"default": Site("default")}, network)

@@ -2,8 +2,9 @@
 
 ``requests.jsonl`` has one object a request: ``input_toks``, ``output_toks``, and the engine's own
 times ``queued_ts``, ``first_token_ts``, ``last_token_ts`` in seconds of a monotonic clock;
-``meta.json`` the arguments of the engine, its configuration as resolved, and the size of the KV
-cache. This is what LLMServingSim's ``bench`` writes (casys-kaist/LLMServingSim, MIT).
+``meta.json`` the arguments of the engine, its configuration as resolved, the size of the KV
+cache, and the checksum of the data set that was sent. This is what LLMServingSim's ``bench`` writes
+(casys-kaist/LLMServingSim, MIT).
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from infsim.cluster.device import DEVICES, load_device
 from infsim.errors import InputError, Where
+from infsim.fidelity.prompts import known_prompts, read_prompts
 from infsim.fidelity.recorded import Recorded, Serving
 from infsim.model.catalog import FORMATS, MODELS
 
@@ -31,7 +34,12 @@ def is_vllm(folder: Path) -> bool:
     return (folder / "meta.json").is_file() and (folder / "requests.jsonl").is_file()
 
 
-def read_vllm(folder: Path, device: str | None = None, model: str | None = None) -> Recorded:
+def read_vllm(
+    folder: Path,
+    device: str | None = None,
+    model: str | None = None,
+    prompts: Path | None = None,
+) -> Recorded:
     """Read a recorded run.
 
     Parameters
@@ -39,6 +47,9 @@ def read_vllm(folder: Path, device: str | None = None, model: str | None = None)
     folder : Path
     device, model : str, optional
         Names of the catalogue; by default they are found from what the engine called them.
+    prompts : Path, optional
+        The data set that was sent, see `infsim.fidelity.prompts`. Without it prompts begin alike
+        if infsim knows the data set, by the checksum in ``meta.json``.
 
     Raises
     ------
@@ -48,10 +59,12 @@ def read_vllm(folder: Path, device: str | None = None, model: str | None = None)
     """
     path = folder / "meta.json"
     try:
-        serving = _serving(_meta(path), device, model)
+        meta = _meta(path)
+        serving = _serving(meta, device, model)
     except InputError as error:
         raise (error if error.where else error.at(Where(str(path)))) from None
     rows = _rows(folder / "requests.jsonl")
+    hashes = _hashes(rows, serving, str(meta.get("dataset_hash", "")), prompts)
     order = np.argsort(rows["queued_ts"], kind="stable")
     start_s = float(rows["queued_ts"].min())
     times = {name: rows[f"{name}_ts"][order] - start_s for name in ("queued", "first_token")}
@@ -64,6 +77,7 @@ def read_vllm(folder: Path, device: str | None = None, model: str | None = None)
             arrival_s=times["queued"],
             first_token_s=times["first_token"],
             end_s=rows["last_token_ts"][order] - start_s,
+            hashes=None if hashes is None else [hashes[i] for i in order.tolist()],
         )
     except InputError as error:
         raise error.at(Where(str(folder / "requests.jsonl"))) from None
@@ -98,6 +112,16 @@ def _lines(path: Path) -> list[str]:
         raise InputError(f"cannot be read: {error}", where=Where(str(path))) from None
 
 
+def _hashes(
+    rows: Mapping[str, Any], serving: Serving, dataset_sha256: str, prompts: Path | None
+) -> list[NDArray[np.int64]] | None:
+    """Hashes of the prompts, in the order of the rows: that of the data set."""
+    lengths = rows["input_toks"].astype(np.int64)
+    if prompts is not None:
+        return read_prompts(prompts, lengths, serving.block_tokens)
+    return known_prompts(dataset_sha256, lengths, serving.block_tokens)
+
+
 def _number(value: object, name: str, where: Where) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
         raise InputError(f"{name} is {value!r}, not a number", where=where)
@@ -123,9 +147,11 @@ def _serving(meta: Mapping[str, Any], device: str | None, model: str | None) -> 
     hardware = _part(meta, "hardware")
     resolved = meta.get("resolved_config") or {}
     scheduler = resolved.get("scheduler_config") or {}
-    for key in ("data_parallel_size", "pipeline_parallel_size"):
-        if int(engine.get(key) or 1) > 1:
-            raise InputError(f"{key} = {engine[key]} is not simulated, only 1")
+    replicas = int(engine.get("data_parallel_size") or 1)
+    if int(engine.get("pipeline_parallel_size") or 1) > 1:
+        raise InputError(
+            f"pipeline_parallel_size = {engine['pipeline_parallel_size']} is not simulated, only 1"
+        )
     if resolved.get("speculative_config"):
         raise InputError("speculative decoding is not simulated")
     budget = engine.get("max_num_batched_tokens") or scheduler.get("max_num_batched_tokens")
@@ -134,12 +160,13 @@ def _serving(meta: Mapping[str, Any], device: str | None, model: str | None) -> 
         format=_format(engine, resolved),
         device=_device(hardware) if device is None else load_device(device).name,
         devices=int(engine.get("tensor_parallel_size") or 1),
-        kv_tokens=_whole(cache, "num_kv_tokens"),
+        kv_tokens=_whole(cache, "num_kv_tokens") // replicas,  # vLLM tells that of all together
         block_tokens=_whole(cache, "block_size"),
         token_budget=int(budget or 2048),
         max_sequences=int(engine.get("max_num_seqs") or scheduler.get("max_num_seqs") or 256),
         plan_ahead=bool(scheduler.get("async_scheduling", False)),
         prefix_cache=bool(cache.get("enable_prefix_caching", False)),
+        replicas=replicas,
     )
 
 

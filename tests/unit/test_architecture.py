@@ -35,6 +35,7 @@ PUBLISHED = {
     "qwen2.5-32b": 32_763_876_352,
     "qwen2.5-72b": 72_706_203_648,
     "qwen3-8b": 8_190_735_360,
+    "qwen3-32b": 32_762_123_264,
     "qwen3-30b-a3b": 30_532_122_624,
 }
 TRANSFORMERS = [name for name in MODELS.names() if MODELS.read(name)["kind"] == "transformer"]

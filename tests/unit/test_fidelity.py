@@ -117,7 +117,7 @@ def test_devices_are_known_by_their_names(
     [
         ({"hardware": {"device_name": "Abacus"}}, "'Abacus' is not in the catalogue"),
         ({"model": "acme/unheard-of"}, "'acme/unheard-of' is not in the catalogue"),
-        ({"engine_kwargs": {"data_parallel_size": 2}}, "data_parallel_size = 2"),
+        ({"engine_kwargs": {"pipeline_parallel_size": 2}}, "pipeline_parallel_size = 2"),
         ({"kv_cache": {"num_kv_tokens": None}}, "num_kv_tokens is None"),
         ({"kv_cache": None}, "no 'kv_cache'"),
         ({"resolved_config": {"speculative_config": {"k": 2}}}, "speculative"),

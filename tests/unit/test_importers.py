@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from infsim.calibrate.importers.formats import detect, read
 from infsim.calibrate.table import KernelTable
@@ -111,6 +112,43 @@ def test_llmservingsim_shards_and_experts(tmp_path: Path) -> None:
     assert "not read: skew.csv" in table.meta.notes
     # a layer that is not known is kept under its name
     assert [r["kernel"] for r in two.select(name="router").rows()] == ["linear"]
+
+
+def test_llmservingsim_keys_below_half_a_batch_are_several_prompts(tmp_path: Path) -> None:
+    profile(tmp_path)
+    (tmp_path / "tp1" / "attention.csv").write_text(
+        "layer,prefill_chunk,prefill_key,n_decode,kv_decode,decode_q_len,time_us\n"
+        "attention,64,32,0,0,1,9\nattention,64,16,0,0,1,8\nattention,65,23,0,0,1,8\n"
+    )
+    rows = read(tmp_path / "tp1", "h100-pcie").table.select(kernel="attention")
+    # as many tokens and query-key pairs as there were, but for rounding
+    assert list(rows["prefills"]) == [1, 2, 2]
+    assert list(rows["chunk"]) == [64, 32, 32]
+    assert list(rows["prefix"]) == [0, 0, 7]
+
+
+def test_llmservingsim_collectives_lie_beside_the_models(tmp_path: Path) -> None:
+    samples = [
+        {"collective": "all_reduce", "bytes": 4096, "us": 12.5},
+        {"collective": "all_gather", "bytes": 8192, "us": 11.5},
+    ]
+    hardware = tmp_path / "hardware.yaml"
+    hardware.write_text(
+        yaml.safe_dump({"measured": {"interconnect": {"npus": 2, "samples": samples}}})
+    )
+    variant = tmp_path / "Qwen" / "Qwen3-30B-A3B" / "bf16"
+    variant.mkdir(parents=True)
+    found = read(profile(variant), "h100-pcie").table
+    rows = found.select(kernel="collective")
+    assert list(rows["name"]) == ["all_reduce", "all_gather"]
+    assert set(rows["devices"]) == {2}
+    assert list(rows["bytes"]) == [4096, 8192]
+    assert rows["time_s"] == pytest.approx([12.5e-6, 11.5e-6])
+    assert "hardware.yaml" in found.meta.extra["inputs"]
+    for damaged in ("measured: {interconnect: {npus: 2, samples: [{bytes: 1}]}}", "a: [", "- 1"):
+        hardware.write_text(damaged)
+        with pytest.raises(InputError, match=r"hardware\.yaml.*damaged"):
+            read(variant, "h100-pcie")
 
 
 def test_llmservingsim_one_degree_of_a_model_that_is_not_known(tmp_path: Path) -> None:

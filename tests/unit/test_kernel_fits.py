@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from infsim.calibrate.fit.attention import attention_table, fit_attentions, grid
+from infsim.calibrate.fit.attention_keys import on_prefixes
 from infsim.calibrate.fit.cold import cold
 from infsim.calibrate.fit.device import fit_device
 from infsim.calibrate.fit.errors import one_by_one, summary
@@ -47,6 +48,40 @@ def attention_rows() -> list[dict[str, Any]]:
         for d in (1, 8, 64) for c in (64, 512, 4096)
     ]  # fmt: skip
     return prompts + decodes
+
+
+def key_rows(decodes: int = 0, context: int = 0) -> list[dict[str, Any]]:
+    """Attention by tokens and key, as one chunk or as several prompts, of an exact time."""
+    shape = {"kernel": "attention", "format": "bf16", "library": "a",
+             "heads": 32, "kv_heads": 8, "head_dim": 128}  # fmt: skip
+    found = []
+    for tokens in (16, 128, 1024):
+        for key in (16, 64, 256, 1024, 4096):
+            prompts = -(-tokens // (2 * key))
+            chunk = tokens // prompts
+            batch = {"prefills": prompts, "chunk": chunk, "prefix": key - chunk // 2}
+            time_s = 1e-5 + 1e-9 * tokens * key + 1e-8 * decodes * context
+            found.append(shape | batch | {"decodes": decodes, "context": context, "time_s": time_s})
+    return found
+
+
+def test_batches_by_key_become_chunks_after_the_same_prefixes() -> None:
+    rows = key_rows() + [row for d in (1, 8) for c in (64, 512) for row in key_rows(d, c)]
+    rows += [row for row in attention_rows() if "decodes" in row]
+    table = attention_table(KernelTable.from_rows(rows, META), "bf16", "a", (32, 8, 128))
+    assert table.prefixes == (0, 8, 56, 248, 1016, 4088)
+    times = AttentionTime(table)
+    for tokens, prefix in ((16, 0), (128, 0), (1024, 0), (128, 248), (1024, 1016), (1024, 3000)):
+        pairs = tokens * prefix + tokens * (tokens + 1) / 2
+        exact_s = 1e-5 + 1e-9 * tokens * (prefix + tokens / 2)
+        assert times.prefill_s(tokens, pairs) == pytest.approx(exact_s, rel=1e-9)
+        mixed_s = times.mixed_s(tokens, pairs, 8, 8 * 512)
+        assert mixed_s == pytest.approx(exact_s + 1e-8 * 8 * 512, rel=1e-9)
+
+
+def test_regular_prefixes_are_left_as_they_are() -> None:
+    table = KernelTable.from_rows(attention_rows(), META)
+    assert on_prefixes(table) is table
 
 
 def test_repeats_become_their_median_and_the_larger_library_wins() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from infsim.calibrate.fit.attention_keys import on_prefixes
 from infsim.calibrate.fit.points import medians
 from infsim.calibrate.fit.thin import points_kept
 from infsim.calibrate.table import KernelTable
@@ -94,6 +95,7 @@ def _both_phases(rows: KernelTable) -> bool:
 
 def attention_table(rows: KernelTable, form: str, library: str, shape: Shape) -> AttentionTable:
     """Return the grids of the rows of one shape (heads, KV heads, head size)."""
+    rows = on_prefixes(rows)
     prefill_axes, prefill = _prefill(rows.take(rows["decodes"] == 0), shape[0])
     decode_axes, decode = grid(rows.take(rows["prefills"] == 0), ("decodes", "context"))
     prompts_axes: Sequence[Axis] = ((), ())

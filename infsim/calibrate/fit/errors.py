@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infsim.calibrate.fit.attention import Axis, Grid, attention_rows, grid
+from infsim.calibrate.fit.attention_keys import on_prefixes
 from infsim.calibrate.fit.points import medians
 from infsim.calibrate.table import KernelTable
 from infsim.cost.attention import AttentionTime
@@ -222,6 +223,7 @@ def step_errors(
     found = []
     for table in fitted:
         one = known[table.format, table.library, (table.heads, table.kv_heads, table.head_dim)]
+        one = on_prefixes(one)
         for what, (part, axes) in _parts(one).items():
             if len(part) and what in _STEPS:
                 values, cells = grid(part, axes, filled=False)
@@ -234,7 +236,8 @@ def step_errors(
                 beside = np.vectorize(whole.at)(tokens)
                 guessed = np.vectorize(lambda x: _without(whole, x))(tokens)
                 errors = _inner(values, cells, beside, guessed)
-                found.append(summary(_STEPS[what], table.format, "tokens and grid", errors))
+                if errors.size:
+                    found.append(summary(_STEPS[what], table.format, "tokens and grid", errors))
     return found
 
 

@@ -120,7 +120,10 @@ def detect(path: Path) -> str:
 
 def _digests(path: Path, files: tuple[str, ...]) -> dict[str, str]:
     base = path if path.is_dir() else path.parent
-    return {
-        Path(f).relative_to(base).as_posix(): sha256(Path(f).read_bytes()).hexdigest()
-        for f in files
-    }
+    return {_name(Path(f), base): sha256(Path(f).read_bytes()).hexdigest() for f in files}
+
+
+def _name(file: Path, base: Path) -> str:
+    """Name a file below a folder; of one that lies elsewhere, above it, by its name alone."""
+    inside = file.is_relative_to(base)
+    return file.relative_to(base).as_posix() if inside else file.name

@@ -5,9 +5,12 @@ A variant folder holds ``meta.yaml`` and, in it or in ``tp1``, ``tp2``, … (the
 context, in one batch), ``per_sequence.csv`` (head and sampler) and, for mixtures of experts,
 ``moe.csv`` (tokens and experts that got some, per degree of expert parallelism).
 
-Newer versions write ``prefill_key``, the mean distance that the queries of a chunk look back
-(history plus half the chunk), instead of ``kv_prefill``, the history; and several kernels of
-attention by name. Rows of speculative decoding (``decode_q_len`` above 1) are left out.
+Newer versions write ``prefill_key``, the mean distance that the queries of a batch look back,
+instead of ``kv_prefill``, the history. Of one chunk that is its history plus half of it. Where it
+is less than half of the tokens, several prompts share the batch, and the row is that of as many
+equal ones as are needed, after a history. They also write several kernels of attention by name, and
+``hardware.yaml``, some folders up, with collectives measured between the GPUs. Rows of speculative
+decoding (``decode_q_len`` above 1) are left out.
 
 The files hold no shapes: they come from the model's figures in the catalogue where it is there
 (layers' features and heads stay 0 otherwise).
@@ -27,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infsim.calibrate.importers.imported import Imported, Piece
+from infsim.calibrate.importers.llmservingsim_collectives import read_collectives
 from infsim.calibrate.importers.source import Source
 from infsim.calibrate.table import Meta
 from infsim.errors import InputError, Where
@@ -88,6 +92,8 @@ def read(path: Path, device: str) -> Imported:
         shard = Shard(folder, devices, form, library, figures)
         pieces += _shard(shard)
         found += sorted(f.name for f in folder.glob("*.csv") if f.name not in _READ)
+    if between := read_collectives(path, "NCCL"):
+        pieces.append(between)
     notes = [f"not read: {name}" for name in dict.fromkeys(found)]
     if figures is None:
         notes.append(f"model {meta.get('model')} is not in the catalogue: shapes are unknown")
@@ -222,9 +228,13 @@ def _by_layer(
 
 def _attention(source: Source, shard: Shard) -> Piece:
     chunk = source.whole("prefill_chunk")
+    prompts = (chunk > 0).astype(np.int64)
     if "prefill_key" in source:
+        key = np.maximum(source.real("prefill_key"), 0.5)
         # half tokens, from odd chunks, are rounded
-        prefix = np.maximum(np.rint(source.real("prefill_key") - chunk / 2), 0).astype(np.int64)
+        prompts *= np.maximum(np.ceil((chunk - 1) / (2 * key)), 1).astype(np.int64)
+        chunk = np.rint(chunk / np.maximum(prompts, 1)).astype(np.int64)
+        prefix = np.maximum(np.rint(key - chunk / 2), 0).astype(np.int64)
     else:
         prefix = source.whole("kv_prefill")
     context, decodes = source.whole("kv_decode"), source.whole("n_decode")
@@ -239,7 +249,7 @@ def _attention(source: Source, shard: Shard) -> Piece:
         heads=shard.split(f.heads) if f else 0,
         kv_heads=shard.split(f.kv_heads) if f else 0,
         head_dim=f.head_dim if f else 0,
-        prefills=(chunk > 0).astype(np.int64),
+        prefills=prompts,
         chunk=chunk,
         prefix=np.where(chunk > 0, prefix, 0),
         decodes=decodes,

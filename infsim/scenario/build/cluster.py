@@ -72,7 +72,9 @@ def _nodes(
     own = [member for member in members.members if member.group == index]
     with blame(alternative, "cluster", "nodes", index, "availability"):
         available = build_availability(group.availability, own)
-    lines = [access_limits(group, member.name, streams) for member in own]
+    lines: list[dict[str, Any]] = [
+        dict(access_limits(group, member.name, streams)) for member in own
+    ]
     return [
         Node(member.name, device, group.devices, member.region, availability=up, **given, **line)
         for member, up, line in zip(own, available, lines, strict=True)
