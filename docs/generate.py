@@ -257,6 +257,9 @@ def _commands() -> Iterator[tuple[str, Callable[..., Any]]]:
         main(["--version"])  # adds the commands
     groups = {"": app} | {f"{group.name} ": group.typer_instance for group in app.registered_groups}
     for prefix, group in groups.items():
+        alone = group.registered_callback if group else None
+        if alone and alone.callback and alone.invoke_without_command is True:
+            yield prefix.strip(), alone.callback
         for command in group.registered_commands if group else ():
             if command.callback:
                 yield f"{prefix}{command.name}", command.callback
@@ -271,6 +274,8 @@ def _command(name: str, function: Callable[..., Any]) -> str:
     parameters = inspect.signature(function).parameters.values()
     rows, arguments = [], []
     for parameter in parameters:
+        if not get_args(hints[parameter.name]):
+            continue  # the context, which nobody gives
         kind, info = get_args(hints[parameter.name])
         required = parameter.default is parameter.empty
         if isinstance(info, ArgumentInfo):

@@ -67,7 +67,14 @@ def import_(
     folder: Annotated[Path, typer.Argument(help="A run of vLLM: meta.json and requests.jsonl.")],
     kernels: Annotated[
         Path | None,
-        typer.Option(help="Kernels measured on the same device; by default those that ship."),
+        typer.Option(
+            help="Kernels measured on the same device, or what `calibrate fit` made of them; by"
+            " default those that ship."
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="The data set that was sent, which tells what prompts have in common."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="Device of `infsim list devices`.")] = None,
     model: Annotated[str | None, typer.Option(help="Model of `infsim list models`.")] = None,
@@ -75,18 +82,17 @@ def import_(
     figures: FiguresOption = None,
 ) -> None:
     """Simulate a recorded run, and say how far off the simulation is."""
-    from infsim.fidelity.comparison import as_mapping, compare
+    from infsim.fidelity.comparison import as_mapping
     from infsim.fidelity.kernels import fitted
-    from infsim.fidelity.replay import replay
+    from infsim.fidelity.runs import compare_recorded
     from infsim.fidelity.vllm import read_vllm
 
-    recorded = read_vllm(folder, device, model)
+    recorded = read_vllm(folder, device, model, prompts)
     if kernels is None:
-        record = replay(recorded)
+        comparison = compare_recorded(recorded)
     else:
         with fitted(kernels, recorded.serving.device) as costs:
-            record = replay(recorded, costs)
-    comparison = compare(recorded, record)
+            comparison = compare_recorded(recorded, costs)
     _draw([comparison], figures)
     if json:
         _print_json(as_mapping(comparison.rows))

@@ -136,7 +136,7 @@ def together(parts: Sequence[Times]) -> dict[str, Floats]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def compare(recorded: Recorded, record: RunRecord) -> Comparison:
+def compare(recorded: Recorded, record: RunRecord, late_s: float = 0.0) -> Comparison:
     """Compare a recorded run with its simulation.
 
     Parameters
@@ -144,6 +144,8 @@ def compare(recorded: Recorded, record: RunRecord) -> Comparison:
     recorded : Recorded
     record : RunRecord
         With the requests in the same order, as `infsim.fidelity.replay.replay` returns it.
+    late_s : float
+        When the simulated engine began to serve, for a note.
 
     Returns
     -------
@@ -156,17 +158,21 @@ def compare(recorded: Recorded, record: RunRecord) -> Comparison:
     count, real_s = len(recorded), float(recorded.end_s.max())
     made_s = float(record.requests["end_s"].max())
     saturated = recorded.arrival_s.max() < 0.5 * real_s
-    parallel = f"{serving.devices} x " if serving.devices > 1 else ""
+    engines = f"{serving.replicas} engines, each on " if serving.replicas > 1 else ""
+    devices = f"{serving.devices} x " if serving.devices > 1 else ""
     extrapolated = record.counters["extrapolated"]
-    note = f"{extrapolated:.0f} iterations were outside of what was measured"
+    notes = {
+        f"{extrapolated:.0f} iterations were outside of what was measured": extrapolated,
+        f"a cold start: serves from {late_s:.2f} s on, as the first token tells": late_s,
+    }
     return Comparison(
         name=recorded.name,
         about=f"{count} requests, {serving.model} in {serving.format} on"
-        f" {parallel}{serving.device}, KV cache of {serving.kv_tokens} tokens",
+        f" {engines}{devices}{serving.device}, KV cache of {serving.kv_tokens} tokens",
         parts=(Part("", real, simulated_times(record)),),
         capacity=Row.of(CAPACITY, count / real_s, count / made_s) if saturated else None,
         others=(Row.of("time to serve all", real_s, made_s),),
-        notes=(note,) if extrapolated else (),
+        notes=[note for note, amount in notes.items() if amount],
     )
 
 

@@ -23,8 +23,23 @@ from infsim.cluster.network import Network
 from infsim.cluster.node import Node
 from infsim.engine.experiment import Settings
 from infsim.errors import InputError, Where
-from infsim.fidelity.comparison import Comparison, Part, Row, Times, simulated_times, times
-from infsim.fidelity.pipeline_files import RUNS_FILE, UNDISTURBED, VALUE_BITS, read_files, sending_s
+from infsim.fidelity.comparison import (
+    CAPACITY,
+    Comparison,
+    Part,
+    Row,
+    Times,
+    simulated_times,
+    times,
+)
+from infsim.fidelity.pipeline_files import (
+    RUNS_FILE,
+    SATURATED,
+    UNDISTURBED,
+    VALUE_BITS,
+    read_files,
+    sending_s,
+)
 from infsim.fidelity.pipeline_steps import TableStepCost, fit
 from infsim.fidelity.stages import MACHINE, Stages
 from infsim.model.formats import Format
@@ -150,6 +165,7 @@ def _compare(recording: Recording, form: str) -> Comparison:
     parts = {
         name: Part(name, latencies(runs[name]), simulated_times(record))
         for name, record in records.items()
+        if name != SATURATED
     }
     others: list[Row] = []
     for name in runs:
@@ -161,8 +177,15 @@ def _compare(recording: Recording, form: str) -> Comparison:
         about=f"{len(recording.stages)} processes with a part of the model each, links of"
         f" {links}, activations in {form}; {meta['recorded']}",
         parts=list(parts.values()),
+        capacity=_capacity(runs[SATURATED], records[SATURATED]) if SATURATED in runs else None,
         others=others,
     )
+
+
+def _capacity(run: Mapping[str, Any], record: RunRecord) -> Row:
+    count = len(run["requests"])
+    real_s = max(request["times_s"][-1] for request in run["requests"])
+    return Row.of(CAPACITY, count / real_s, count / float(record.requests["end_s"].max()))
 
 
 def latencies(run: Mapping[str, Any]) -> Times:

@@ -18,6 +18,8 @@ RUNS_FILE = "runs.json.gz"
 STEPS_FILE = "steps.parquet"
 VALUE_BITS = {"fp32": 32, "fp16": 16, "int8": 8}
 """Bits of an activation by format."""
+SATURATED = "saturated"
+"""The run whose requests all come at once."""
 UNDISTURBED = "undisturbed"
 """The run with the requests of the one in which a stage was killed."""
 

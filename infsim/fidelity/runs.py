@@ -8,7 +8,8 @@ from infsim.errors import InputError, Where
 from infsim.fidelity.comparison import Comparison, compare
 from infsim.fidelity.llama_cpp import compare_llama_cpp, is_llama_cpp
 from infsim.fidelity.pipeline import compare_pipeline, is_pipeline
-from infsim.fidelity.replay import replay
+from infsim.fidelity.recorded import Recorded
+from infsim.fidelity.replay import cold_start_s, replay
 from infsim.fidelity.vllm import is_vllm, read_vllm
 from infsim.paths import data_folder
 
@@ -40,8 +41,7 @@ def compare_run(folder: Path) -> list[Comparison]:
         If there is no recorded run, or it is damaged or cannot be simulated.
     """
     if is_vllm(folder):
-        recorded = read_vllm(folder)
-        return [compare(recorded, replay(recorded))]
+        return [compare_recorded(read_vllm(folder))]
     if is_llama_cpp(folder):
         return [compare_llama_cpp(folder)]
     if is_pipeline(folder):
@@ -53,3 +53,21 @@ def compare_run(folder: Path) -> list[Comparison]:
         hint="a run of vLLM has meta.json and requests.jsonl, of llama.cpp meta.json and"
         " requests.parquet, of a pipeline runs.json.gz",
     )
+
+
+def compare_recorded(recorded: Recorded, costs: str | Path = "calibrated") -> Comparison:
+    """Simulate a recorded serving engine, cold at first if it was, and compare.
+
+    Parameters
+    ----------
+    recorded : Recorded
+    costs : str or Path
+        Where times of iterations come from, see `infsim.cost.costs.Costs`.
+
+    Raises
+    ------
+    InputError
+        If a request cannot be served.
+    """
+    late_s = cold_start_s(recorded, costs)
+    return compare(recorded, replay(recorded, costs, late_s), late_s)

@@ -71,6 +71,8 @@ class Recorder:
             for t in arrival_s
         ]
         self._run("together", together)
+        self._run("saturated", [self._ask(0.0, n, 24) for n in self.rng.integers(16, 128, 40)])
+        self._calibrate()
         asks = [self._ask(0.3 * i, 96 - 16 * i, 40) for i in range(3)]
         self._run("undisturbed", asks)
         self._run("killed", asks, Kill(KILLED_STAGE[self.form], KILL_AT_TOKENS))
