@@ -76,6 +76,9 @@ class AttentionTable:
         that was not measured.
     prompts_s : tuple of float
         Seconds by prompts and chunks, row-major.
+    unequal : float
+        Decodes of unequal contexts take this share of the way from the time of as many with the
+        mean context to that of as many with the longest one.
 
     Raises
     ------
@@ -102,6 +105,7 @@ class AttentionTable:
     prompts: tuple[float, ...] = ()
     prompt_chunks: tuple[float, ...] = ()
     prompts_s: tuple[float, ...] = ()
+    unequal: float = 0.0
 
     def __post_init__(self) -> None:
         for axes, times in (
@@ -341,6 +345,8 @@ _GRIDS = {
 def _attention_json(table: AttentionTable) -> dict[str, Any]:
     names = ("format", "library", "heads", "kv_heads", "head_dim")
     found: dict[str, Any] = {name: getattr(table, name) for name in names}
+    if table.unequal:
+        found["unequal"] = table.unequal
     for grid, (axes, times) in _GRIDS.items():
         found[grid] = {axis: _plain(getattr(table, axis)) for axis in axes}
         found[grid]["time_us"] = _us(getattr(table, times))

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from infsim.cluster.cluster import Cluster
 from infsim.cluster.node import Node
+from infsim.cost.calibration import Calibration
 from infsim.cost.interface import StepCost
 from infsim.cost.memory import activation_bytes, kv_bytes_per_token, weight_bytes
 from infsim.cost.sources import step_cost
@@ -37,14 +38,14 @@ class Costs:
     Parameters
     ----------
     cluster : Cluster
-    source : str or Path
+    source : str, Path or Calibration
         ``calibrated``: measured kernels where the device and the format have them, else the
         roofline, scaled by the nearest device that was measured in the format. ``roofline``:
-        the plain roofline everywhere. A path: as ``calibrated``, with this file of coefficients
-        for the device that it names.
+        the plain roofline everywhere. A path or coefficients: as ``calibrated``, with these
+        coefficients for the device that they name.
     """
 
-    def __init__(self, cluster: Cluster, source: str | Path = "calibrated") -> None:
+    def __init__(self, cluster: Cluster, source: str | Path | Calibration = "calibrated") -> None:
         self.cluster = cluster
         self.source = source
         self._kind = _kinds(cluster.nodes)

@@ -23,7 +23,10 @@ CALIBRATED = "calibrated"
 
 
 def step_cost(
-    node: Node, form: Format, operators: Sequence[Operator], source: str | Path = CALIBRATED
+    node: Node,
+    form: Format,
+    operators: Sequence[Operator],
+    source: str | Path | Calibration = CALIBRATED,
 ) -> StepCost:
     """Return the cost of iterations of a span on a node.
 
@@ -32,7 +35,7 @@ def step_cost(
     node : Node
     form : Format
     operators : sequence of Operator
-    source : str or Path
+    source : str, Path or Calibration
         As for `infsim.cost.costs.Costs`.
 
     Raises
@@ -54,10 +57,10 @@ def step_cost(
     return RooflineStepCost(node, form, operators)
 
 
-def _calibration(device: Device, source: str | Path) -> Calibration | None:
+def _calibration(device: Device, source: str | Path | Calibration) -> Calibration | None:
     """The coefficients of a device, None if it has none."""
     if source != CALIBRATED:
-        named = _read(Path(source))
+        named = source if isinstance(source, Calibration) else _read(Path(source))
         if named.device == device.name:
             return named
     known = device_calibration(device.name)
