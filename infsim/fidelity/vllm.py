@@ -34,6 +34,7 @@ def read_vllm(
     folder: Path,
     device: str | None = None,
     model: str | None = None,
+    form: str | None = None,
     prompts: Path | None = None,
 ) -> Recorded:
     """Read a recorded run.
@@ -41,7 +42,7 @@ def read_vllm(
     Parameters
     ----------
     folder : Path
-    device, model : str, optional
+    device, model, form : str, optional
         Names of the catalogue; by default they are found from what the engine called them.
     prompts : Path, optional
         The data set that was sent, see `infsim.fidelity.prompts`. Without it prompts begin alike
@@ -56,7 +57,7 @@ def read_vllm(
     path = folder / "meta.json"
     try:
         meta = _meta(path)
-        serving, notes = serving_of(meta, device, model)
+        serving, notes = serving_of(meta, device, model, form)
     except InputError as error:
         raise (error if error.where else error.at(Where(str(path)))) from None
     rows = _rows(folder / "requests.jsonl")

@@ -18,6 +18,20 @@ from infsim.model.deployment import Deployment
 
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "half": "fp16"}
 
+QUANTIZATIONS = {
+    **dict.fromkeys(("awq", "awq_marlin", "gptq", "gptq_marlin"), "w4a16"),
+    **dict.fromkeys(("fbgemm_fp8", "modelopt", "ptpc_fp8"), "fp8"),
+    "experts_int8": "w8a16",
+}
+"""Formats by what vLLM calls them; of AWQ and GPTQ, the usual 4 bits."""
+
+ALIKE = {
+    "llama-3-8b": "llama-3.1-8b",
+    "llama-3-70b": "llama-3.1-70b",
+    "llama-3.3-70b": "llama-3.1-70b",
+}
+"""Models with the figures of another one."""
+
 ASYNC_SINCE = (0, 14)
 """Version from which on vLLM plans iterations ahead unless it is told otherwise."""
 
@@ -28,7 +42,10 @@ BLOCK = 16
 
 
 def serving_of(
-    meta: Mapping[str, Any], device: str | None, model: str | None
+    meta: Mapping[str, Any],
+    device: str | None = None,
+    model: str | None = None,
+    form: str | None = None,
 ) -> tuple[Serving, tuple[str, ...]]:
     """Return how the engine served, and notes on what had to be assumed.
 
@@ -36,8 +53,8 @@ def serving_of(
     ----------
     meta : mapping
         Content of ``meta.json``.
-    device, model : str or None
-        Names of the catalogue; None to find them from what the engine called them.
+    device, model, form : str, optional
+        Names of the catalogue; by default they are found from what the engine called them.
 
     Raises
     ------
@@ -56,7 +73,7 @@ def serving_of(
         raise InputError("speculative decoding is not simulated")
     notes = []
     served = MODELS.resolve(model) if model else _model(str(meta.get("model", "")))
-    form = _format(engine, resolved)
+    form = FORMATS.resolve(form) if form else _format(engine, resolved)
     on = load_device(device).name if device else _device(_part(meta, "hardware"))
     devices = int(engine.get("tensor_parallel_size") or 1)
     replicas = int(engine.get("data_parallel_size") or 1)
@@ -121,7 +138,10 @@ def _whole(part: Mapping[str, Any], key: str) -> int:
 
 def _model(called: str) -> str:
     """The model of the catalogue whose name is the longest beginning of the engine's."""
-    plain = called.rsplit("/", 1)[-1].lower()
+    plain = called.rsplit("/", 1)[-1].lower().removeprefix("meta-")
+    for other, same in ALIKE.items():
+        if plain.startswith(other):
+            return same
     known = [name for name in MODELS.names() if plain == name or plain.startswith(f"{name}-")]
     if not known:
         raise InputError(f"model {called!r} is not in the catalogue", hint="name one with --model")
@@ -131,9 +151,16 @@ def _model(called: str) -> str:
 def _format(engine: Mapping[str, Any], resolved: Mapping[str, Any]) -> str:
     """The format: of the quantization, if there is one, else of the data type."""
     model = resolved.get("model_config") or {}
-    quantization = engine.get("quantization") or model.get("quantization")
+    narrow = str(engine.get("kv_cache_dtype") or "auto").startswith("fp8")
+    quantization = str(engine.get("quantization") or model.get("quantization") or "").lower()
     if quantization:
-        return FORMATS.resolve(str(quantization).lower())
+        known = QUANTIZATIONS.get(quantization, quantization)
+        if known not in FORMATS.names():
+            raise InputError(
+                f"quantization {quantization!r} is no format that is known",
+                hint="name one with --format",
+            )
+        return f"{known}-kv8" if narrow and f"{known}-kv8" in FORMATS.names() else known
     dtype = str(engine.get("dtype") or model.get("dtype") or "bfloat16").removeprefix("torch.")
     return FORMATS.resolve(_DTYPES.get(dtype, "bf16" if dtype == "auto" else dtype))
 

@@ -132,6 +132,36 @@ def test_what_cannot_be_simulated_is_refused(
     assert "meta.json" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("called", "engine", "model", "form"),
+    [
+        ("meta-llama/Meta-Llama-3.1-8B-Instruct", {}, "llama-3.1-8b", "bf16"),
+        ("/data/Llama-3.3-70B-Instruct", {"dtype": "half"}, "llama-3.1-70b", "fp16"),
+        ("Qwen/Qwen3-30B-A3B-Instruct-2507", {"quantization": "fp8"}, "qwen3-30b-a3b", "fp8"),
+        ("a/Qwen3-32B-AWQ", {"quantization": "awq_marlin"}, "qwen3-32b", "w4a16"),
+        ("b/Llama-3.1-8B-FP8", {"quantization": "modelopt"}, "llama-3.1-8b", "fp8"),
+        (
+            "c/Llama-3.1-8B",
+            {"quantization": "fp8", "kv_cache_dtype": "fp8_e4m3"},
+            "llama-3.1-8b",
+            "fp8-kv8",
+        ),
+    ],
+)
+def test_models_and_formats_are_known_by_their_names(
+    tmp_path: Path, called: str, engine: dict[str, Any], model: str, form: str
+) -> None:
+    serving = read_vllm(write(tmp_path, recorded(), model=called, engine_kwargs=engine)).serving
+    assert (serving.model, serving.format) == (model, form)
+
+
+def test_an_unknown_quantization_can_be_named(tmp_path: Path) -> None:
+    folder = write(tmp_path, recorded(), engine_kwargs={"quantization": "compressed-tensors"})
+    with pytest.raises(InputError, match="'compressed-tensors' is no format"):
+        read_vllm(folder)
+    assert read_vllm(folder, form="w8a8").serving.format == "w8a8"
+
+
 def test_what_older_recordings_do_not_tell_is_assumed(tmp_path: Path) -> None:
     meta = {"kv_cache": None, "hardware": None, "resolved_config": None, "vllm_version": "0.19.0"}
     read = read_vllm(write(tmp_path, recorded(), **meta), device="rtx-4090")
