@@ -34,6 +34,7 @@ class LinearStepCost(StepCost):
     sequence: float = 0.0
     calibrated: bool = field(default=False, init=False)
     source: str = field(default="made up", init=False)
+    calls: int = field(default=0, init=False)
     extrapolated: int = field(default=0, init=False)
 
     def step_s(

@@ -104,6 +104,7 @@ class Simulation:
             bytes_received=sum(transport.received),
             bytes_lost=transport.lost,
             bytes_in_flight=transport.in_flight,
+            priced=sum(cost.calls for cost in engine.experiment.costs.step_costs()),
             extrapolated=sum(cost.extrapolated for cost in engine.experiment.costs.step_costs()),
         )
         return engine.recorder.finish(now, interrupted)
