@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from infsim.cost.curves import Curve
+from infsim.cost.power import PowerTable
 from infsim.errors import InputError, Where, did_you_mean
 from infsim.paths import data_folder
 
@@ -171,6 +172,8 @@ class Calibration:
     iteration_s : float or None
         Time of an iteration beside its kernels; None if that is not known, and the device's own
         ``overhead_s`` holds.
+    power : PowerTable or None
+        Power in iterations; None where it was not measured, and the declared one holds.
     errors : sequence of mapping
         Cross-validated relative errors: ``what``, ``format``, ``held_out``, ``points``,
         ``median``, ``p95``.
@@ -185,6 +188,7 @@ class Calibration:
     elements: tuple[ElementTable, ...] = ()
     collectives: tuple[CollectiveTable, ...] = ()
     iteration_s: float | None = None
+    power: PowerTable | None = None
     errors: Sequence[Mapping[str, Any]] = ()
     notes: tuple[str, ...] = ()
 
@@ -202,6 +206,7 @@ class Calibration:
             "notes": list(self.notes),
             "errors": [dict(error) for error in self.errors],
             "iteration_us": None if self.iteration_s is None else _us([self.iteration_s])[0],
+            "power": None if self.power is None else self.power.to_json(),
             "linear": [_linear_json(table) for table in self.linears],
             "attention": [_attention_json(table) for table in self.attentions],
             "element": [
@@ -224,13 +229,13 @@ class Calibration:
         """
         known = (
             "device", "source", "licence", "notes", "errors", "iteration_us",
-            "linear", "attention", "element", "collective",
+            "power", "linear", "attention", "element", "collective",
         )  # fmt: skip
         for key in data:
             if key not in known:
                 raise InputError(f"unknown key {key!r}{did_you_mean(key, known)}")
         try:
-            iteration = data["iteration_us"]
+            iteration, power = data["iteration_us"], data["power"]
             return cls(
                 device=data["device"],
                 source=data["source"],
@@ -245,6 +250,7 @@ class Calibration:
                     CollectiveTable(entry["devices"], _curve(entry)) for entry in data["collective"]
                 ),
                 iteration_s=None if iteration is None else iteration * MICRO,
+                power=None if power is None else PowerTable.from_json(power),
                 errors=tuple(data["errors"]),
                 notes=tuple(data["notes"]),
             )
