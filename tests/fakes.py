@@ -13,6 +13,7 @@ from infsim.cluster.availability import Availability, Outage
 from infsim.cluster.cluster import Cluster
 from infsim.cost.costs import Costs
 from infsim.cost.interface import StepCost
+from infsim.cost.power import PowerTable
 from infsim.model.deployment import Deployment
 from infsim.model.formats import Format
 from infsim.rng import Streams
@@ -34,6 +35,7 @@ class LinearStepCost(StepCost):
     sequence: float = 0.0
     calibrated: bool = field(default=False, init=False)
     source: str = field(default="made up", init=False)
+    calls: int = field(default=0, init=False)
     extrapolated: int = field(default=0, init=False)
 
     def step_s(
@@ -84,6 +86,13 @@ class LinearCosts(Costs):
 
     def step(self, node: int, deployment: Deployment, operators: Sequence[int]) -> StepCost:
         return self.per_node[node].times(len(operators), self.scale)
+
+    def power(self, node: int) -> PowerTable | None:
+        """Half of the devices draw more the more tokens they compute."""
+        watts = self.cluster.nodes[node].device.active_w
+        if int(watts) % 2 == 0:
+            return None
+        return PowerTable("made up", (2.0, 5.0, 40.0), (0.5 * watts, 0.75 * watts, watts))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from infsim.errors import InputError
 
 DEVICES = ("cpu", "cuda")
 MODELS = {"cpu": ["qwen2.5-0.5b"], "cuda": ["llama-3.1-8b", "llama-3.1-70b"]}
+UNFINISHED = "unfinished"
 SHARDS = {"cpu": [1], "cuda": [1, 2, 4, 8]}
 
 
@@ -43,11 +44,16 @@ def run(
     ] = 0.05,
     longest: Annotated[float, typer.Option(help="Seconds that one run may take.")] = 0.15,
 ) -> None:
-    """Measure kernels on this machine, where the fit is least sure, within a budget."""
+    """Measure kernels on this machine, where the fit is least sure, within a budget.
+
+    Ctrl-C ends it early and keeps what was measured. Of a run that is killed, or refused because
+    the machine changed, OUT/unfinished holds what was measured while it had not.
+    """
     from infsim.calibrate.measure.run import Plan
     from infsim.calibrate.measure.run import run as run_plan
     from infsim.calibrate.measure.shapes import Shapes
     from infsim.calibrate.measure.suites import SUITES, kernels
+    from infsim.calibrate.table import KERNELS_FILE, META_FILE
 
     if device not in DEVICES:
         raise InputError(f"--device must be cpu or cuda, got {device!r}")
@@ -61,8 +67,18 @@ def run(
         words += [word for value in values or () for word in (option, str(value))]
     words += ["--budget", f"{budget:g}", "--error", f"{error:g}", "--longest", f"{longest:g}"]
     plan = Plan(hardware or out.name, device, 60 * budget, error, longest, shlex.join(words))
-    table = run_plan(plan, lambda: list(kernels(suites, shapes, device)), _say)
+    unfinished = out / UNFINISHED
+    table = run_plan(
+        plan,
+        lambda: list(kernels(suites, shapes, device)),
+        _say,
+        lambda part: part.write(unfinished),
+    )
     print(table.write(out))
+    if unfinished.is_dir():
+        for name in (KERNELS_FILE, META_FILE):
+            (unfinished / name).unlink(missing_ok=True)
+        unfinished.rmdir()
     _report(table.meta.extra)
 
 
@@ -81,4 +97,6 @@ def _report(extra: object) -> None:
     )
     for kernel, reason in extra["unavailable"].items():
         print(f"  unavailable: {kernel}: {reason}")
+    if search.get("interrupted"):
+        print("  interrupted before the end of its budget")
     print(f"  power: {extra['power']['source']}")

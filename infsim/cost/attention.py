@@ -19,12 +19,10 @@ KV heads scale decodes (one block of a kernel computes one head of one sequence)
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from math import ceil
 
 from infsim.cost.calibration import AttentionTable
-
-_Planes = list[list[list[float]]]
+from infsim.cost.grids import Cell, Layer, Layers, Plane
 
 FULL = 8192
 """Query tokens times heads that fill the processors of a device: 256 tokens of 32 heads on the
@@ -58,12 +56,26 @@ class AttentionTime:
         self.table = table
         self._queries, self._keys = query_ratio, kv_ratio
         self.pair_s, self.entry_s = pair_s, entry_s
+        self._prefill = Plane(table.chunks, table.prefixes, table.prefill_s)
         self._chunks, self._prefixes = table.chunks, table.prefixes
-        self._prefill = _rows(table.prefill_s, len(table.prefixes))
-        self._decode = _rows(table.decode_s, len(table.contexts))
-        self._joint: dict[int, _Planes] = {}
-        self._placed: dict[float, tuple[int, float]] = {}
-        self._several = _rows(table.prompts_s, len(table.prompt_chunks) or 1)
+        self._shortest_s, self._filled = table.prefill_s[0], table.heads / FULL
+        none = bisect_right(table.prefixes, 0.0)
+        self._alone = [  # the cells of chunks without a prefix, along the chunk
+            (x, c - c_y * y, c_x - c_xy * y)
+            for x, y, c, c_x, c_y, c_xy in (row[none] for row in self._prefill.cells)
+        ]
+        self._decode = Plane(table.sequences, table.contexts, table.decode_s)
+        self._several: Plane | None = None
+        if table.prompts:
+            self._several = Plane(table.prompts, table.prompt_chunks, table.prompts_s)
+        self._mixed: Layers | None = None
+        if table.mixed_s:
+            self._mixed = Layers(
+                table.mixed_chunks, table.mixed_prefixes, table.mixed_sequences,
+                table.mixed_contexts, table.mixed_s,
+            )  # fmt: skip
+        self._beside: dict[int, Layer] = {}
+        self._sizes: dict[float, _Size] = {}
         group = table.heads / table.kv_heads
         self._token_s = (1 + group) * entry_s / kv_ratio / MOVED
         self.most_sequences = table.sequences[-1] / kv_ratio
@@ -78,120 +90,101 @@ class AttentionTime:
 
     def decode_s(self, sequences: float) -> list[float]:
         """Seconds of so many decodes at each of `contexts`, never below the physical bound."""
-        i, f = _place(self.table.sequences, sequences * self._keys)
-        least = sequences * self.entry_s
-        return [
-            max(a + f * (b - a), least * c)
-            for a, b, c in zip(self._decode[i], self._decode[i + 1], self.contexts, strict=True)
-        ]
+        scaled, least = sequences * self._keys, sequences * self.entry_s
+        return [max(self._decode.at(scaled, c), least * c) for c in self.contexts]
 
     def prefill_s(self, tokens: float, pairs: float) -> float:
         """Seconds of prompts without decodes."""
-        place = self._placed.get(tokens)
-        if place is None:
-            place = self._placed[tokens] = _place(self._chunks, tokens * self._queries)
-        prefix = pairs / tokens - (tokens * self._queries + 1) / 2
-        if prefix >= 0 and tokens <= self.longest_chunk:
-            i, f = place
-            k, u = _place(self._prefixes, prefix)
-            time_s = _between(self._prefill[i], self._prefill[i + 1], f, k, u)
+        blocks, chunk, half, row = self._sizes.get(tokens) or self._size(tokens)
+        per_token = pairs / tokens
+        prefix = per_token - half
+        if prefix >= 0:
+            x, y, c, c_x, c_y, c_xy = row[bisect_right(self._prefixes, prefix)]
+            x = chunk - x
+            time_s = c + c_x * x + (c_y + c_xy * x) * (prefix - y)
         else:
-            blocks, chunk, prefix, others_s = self._one_chunk(tokens, pairs)
-            time_s = blocks * (self._chunk_s(chunk, prefix) + others_s)
+            length = 2 * per_token - 1
+            if length < 1.0:
+                length = 1.0
+            x, c, c_x = self._alone[bisect_right(self._chunks, length)]
+            time_s = c + c_x * (length - x)
+            time_s += self._others_s(chunk / length, length, time_s)
+        if blocks > 1:
+            time_s *= blocks
         least_s = pairs * self.pair_s
         return time_s if time_s > least_s else least_s
 
     @property
     def is_joint(self) -> bool:
         """Whether prompts and decodes in one batch were measured."""
-        return bool(self.table.mixed_s)
+        return self._mixed is not None
 
     def mixed_s(self, tokens: float, pairs: float, sequences: int, context: float) -> float:
         """Seconds of prompts and decodes together, of a table that `is_joint`."""
-        blocks, chunk, prefix, others_s = self._one_chunk(tokens, pairs)
-        planes = self._joint.get(sequences)
-        if planes is None:
-            planes = self._joint[sequences] = self._joint_planes(sequences)
-        table = self.table
-        i, f = _place(table.mixed_chunks, chunk)
-        k, u = _place(table.mixed_prefixes, prefix)
-        m, v = _place(table.mixed_contexts, context / sequences)
-        near, far = planes[i], planes[i + 1]
-        low = _between(near[k], near[k + 1], u, m, v)
-        time_s = low + f * (_between(far[k], far[k + 1], u, m, v) - low) + others_s
+        blocks, chunk, half, _ = self._sizes.get(tokens) or self._size(tokens)
+        layer = self._beside.get(sequences) or self._layer(sequences)
+        per_token = pairs / tokens
+        prefix = per_token - half
+        others_s = 0.0
+        if prefix < 0:
+            length = 2 * per_token - 1
+            if length < 1.0:
+                length = 1.0
+            x, c, c_x = self._alone[bisect_right(self._chunks, length)]
+            others_s = self._others_s(chunk / length, length, c + c_x * (length - x))
+            chunk, prefix = length, 0.0
+        z = context / sequences
+        # this is `layer.at`, without the call
+        i, k = bisect_right(layer.x, chunk), bisect_right(layer.y, prefix)
+        m = bisect_right(layer.z, z)
+        x, y, z0, c, c_x, c_y, c_xy, u, v, w, q = layer.cells[i][k][m] or layer.make(i, k, m)
+        x = chunk - x
+        y = prefix - y
+        time_s = c + c_x * x + (c_y + c_xy * x) * y + (u + v * x + (w + q * x) * y) * (z - z0)
+        time_s += others_s
         if blocks > 1:  # the decodes are in one of them
-            time_s += (blocks - 1) * (self._chunk_s(chunk, prefix) + others_s)
-        return max(time_s, pairs * self.pair_s, context * self.entry_s)
+            time_s += (blocks - 1) * (self._prefill.at(chunk, prefix) + others_s)
+        least_s = pairs * self.pair_s
+        if time_s < least_s:
+            time_s = least_s
+        least_s = context * self.entry_s
+        return time_s if time_s > least_s else least_s
 
-    def _joint_planes(self, sequences: int) -> _Planes:
-        """Times of mixed batches with so many decodes: by chunk, then prefix, then context."""
-        table = self.table
-        counts, width = table.mixed_sequences, len(table.mixed_contexts)
-        j, g = _place(counts, sequences * self._keys)
-        rows = _rows(table.mixed_s, width)  # by chunk, prefix, sequences
-        starts = range(0, len(rows), len(counts))
-        blended = [
-            [a + g * (b - a) for a, b in zip(rows[s + j], rows[s + j + 1], strict=True)]
-            for s in starts
-        ]
-        deep = len(table.mixed_prefixes)
-        return [blended[i : i + deep] for i in range(0, len(blended), deep)]
+    def _layer(self, sequences: int) -> Layer:
+        """Times of mixed batches with so many decodes."""
+        assert self._mixed is not None
+        layer = self._beside[sequences] = self._mixed.at(sequences * self._keys)
+        return layer
 
-    def _one_chunk(self, tokens: float, pairs: float) -> tuple[float, float, float, float]:
-        """Return blocks, and of each: chunk, prefix, and seconds of what is not in this chunk."""
-        tokens *= self._queries
-        pairs *= self._queries
-        longest = self._chunks[-1]
-        blocks = 1.0
-        if tokens > longest:
-            blocks = float(ceil(tokens / longest))
-            tokens /= blocks
-            pairs /= blocks
-        prefix = pairs / tokens - (tokens + 1) / 2
-        if prefix >= 0:
-            return blocks, tokens, prefix, 0.0
-        alone = max(2 * pairs / tokens - 1, 1.0)
-        return blocks, alone, 0.0, self._others_s(tokens / alone, alone)
+    def _size(self, tokens: float) -> _Size:
+        """What depends on the tokens only, for prompts of as many heads as the table's."""
+        chunk, longest, blocks = tokens * self._queries, self.table.chunks[-1], 1.0
+        if chunk > longest:
+            blocks = float(ceil(chunk / longest))
+            chunk /= blocks
+        row = self._prefill.cells[bisect_right(self._prefill.x, chunk)]
+        size = self._sizes[tokens] = blocks, chunk, (chunk + 1) / 2, row
+        return size
 
-    def _others_s(self, prompts: float, chunk: float) -> float:
-        """Seconds that further prompts of the same length take beside the first."""
-        first_s = self._chunk_s(chunk, 0.0)
-        if self._several:
-            i, f = _place(self.table.prompts, prompts)
-            k, u = _place(self.table.prompt_chunks, chunk)
-            return max(_between(self._several[i], self._several[i + 1], f, k, u) - first_s, 0.0)
-        filled = min(chunk * self.table.heads / FULL, 1.0)
-        turns_s = (prompts * filled - 1) * (first_s - self._prefill[0][0])
-        return max(turns_s, (prompts - 1) * chunk * self._token_s, 0.0)
-
-    def _chunk_s(self, chunk: float, prefix: float) -> float:
-        i, f = _place(self._chunks, chunk)
-        k, u = _place(self._prefixes, prefix)
-        return _between(self._prefill[i], self._prefill[i + 1], f, k, u)
+    def _others_s(self, prompts: float, chunk: float, first_s: float) -> float:
+        """Seconds that further prompts of the same length take beside the first, no prefix."""
+        several = self._several
+        if several is not None:  # this is `several.at`, without the call
+            x, y, c, c_x, c_y, c_xy = several.cells[bisect_right(several.x, prompts)][
+                bisect_right(several.y, chunk)
+            ]
+            x = prompts - x
+            others_s = c + c_x * x + (c_y + c_xy * x) * (chunk - y) - first_s
+        else:
+            filled = chunk * self._filled
+            turns = prompts - 1 if filled > 1 else prompts * filled - 1
+            others_s = turns * (first_s - self._shortest_s)
+            moved_s = (prompts - 1) * chunk * self._token_s
+            if moved_s > others_s:
+                others_s = moved_s
+        return others_s if others_s > 0.0 else 0.0
 
 
-def _place(axis: Sequence[float], x: float) -> tuple[int, float]:
-    """Return the interval of an axis that x is in, and how far in it; before the axis, its start.
-
-    Beyond the axis the share is above 1: values are continued along the last interval.
-    """
-    i = bisect_right(axis, x) - 1
-    if i < 0:
-        return 0, 0.0
-    last = len(axis) - 2
-    if i > last:
-        i = last
-    low = axis[i]
-    return i, (x - low) / (axis[i + 1] - low)
-
-
-def _between(row: Sequence[float], above: Sequence[float], f: float, k: int, u: float) -> float:
-    """Return what lies a share f between two rows, and a share u after their k-th column."""
-    low = row[k]
-    low += u * (row[k + 1] - low)
-    high = above[k]
-    return low + f * (high + u * (above[k + 1] - high) - low)
-
-
-def _rows(times: Sequence[float], width: int) -> list[Sequence[float]]:
-    return [times[i : i + width] for i in range(0, len(times), width)]
+_Size = tuple[float, float, float, list[Cell]]
+"""Blocks that the longest measured chunk makes of so many tokens, the chunk of each, its pairs per
+token where there is no prefix, and its row of cells along the prefixes."""

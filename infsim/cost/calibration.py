@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from infsim.cost.curves import Curve
+from infsim.cost.power import PowerTable
 from infsim.errors import InputError, Where, did_you_mean
 from infsim.paths import data_folder
 
@@ -76,6 +77,9 @@ class AttentionTable:
         that was not measured.
     prompts_s : tuple of float
         Seconds by prompts and chunks, row-major.
+    unequal : float
+        Decodes of unequal contexts take this share of the way from the time of as many with the
+        mean context to that of as many with the longest one.
 
     Raises
     ------
@@ -102,6 +106,7 @@ class AttentionTable:
     prompts: tuple[float, ...] = ()
     prompt_chunks: tuple[float, ...] = ()
     prompts_s: tuple[float, ...] = ()
+    unequal: float = 0.0
 
     def __post_init__(self) -> None:
         for axes, times in (
@@ -167,6 +172,8 @@ class Calibration:
     iteration_s : float or None
         Time of an iteration beside its kernels; None if that is not known, and the device's own
         ``overhead_s`` holds.
+    power : PowerTable or None
+        Power in iterations; None where it was not measured, and the declared one holds.
     errors : sequence of mapping
         Cross-validated relative errors: ``what``, ``format``, ``held_out``, ``points``,
         ``median``, ``p95``.
@@ -181,6 +188,7 @@ class Calibration:
     elements: tuple[ElementTable, ...] = ()
     collectives: tuple[CollectiveTable, ...] = ()
     iteration_s: float | None = None
+    power: PowerTable | None = None
     errors: Sequence[Mapping[str, Any]] = ()
     notes: tuple[str, ...] = ()
 
@@ -198,6 +206,7 @@ class Calibration:
             "notes": list(self.notes),
             "errors": [dict(error) for error in self.errors],
             "iteration_us": None if self.iteration_s is None else _us([self.iteration_s])[0],
+            "power": None if self.power is None else self.power.to_json(),
             "linear": [_linear_json(table) for table in self.linears],
             "attention": [_attention_json(table) for table in self.attentions],
             "element": [
@@ -220,13 +229,13 @@ class Calibration:
         """
         known = (
             "device", "source", "licence", "notes", "errors", "iteration_us",
-            "linear", "attention", "element", "collective",
+            "power", "linear", "attention", "element", "collective",
         )  # fmt: skip
         for key in data:
             if key not in known:
                 raise InputError(f"unknown key {key!r}{did_you_mean(key, known)}")
         try:
-            iteration = data["iteration_us"]
+            iteration, power = data["iteration_us"], data["power"]
             return cls(
                 device=data["device"],
                 source=data["source"],
@@ -241,6 +250,7 @@ class Calibration:
                     CollectiveTable(entry["devices"], _curve(entry)) for entry in data["collective"]
                 ),
                 iteration_s=None if iteration is None else iteration * MICRO,
+                power=None if power is None else PowerTable.from_json(power),
                 errors=tuple(data["errors"]),
                 notes=tuple(data["notes"]),
             )
@@ -341,6 +351,8 @@ _GRIDS = {
 def _attention_json(table: AttentionTable) -> dict[str, Any]:
     names = ("format", "library", "heads", "kv_heads", "head_dim")
     found: dict[str, Any] = {name: getattr(table, name) for name in names}
+    if table.unequal:
+        found["unequal"] = table.unequal
     for grid, (axes, times) in _GRIDS.items():
         found[grid] = {axis: _plain(getattr(table, axis)) for axis in axes}
         found[grid]["time_us"] = _us(getattr(table, times))

@@ -10,9 +10,11 @@ from typing import Protocol
 
 from infsim.cluster.cluster import Cluster
 from infsim.cluster.node import Node
+from infsim.cost.calibration import Calibration
 from infsim.cost.interface import StepCost
 from infsim.cost.memory import activation_bytes, kv_bytes_per_token, weight_bytes
-from infsim.cost.sources import step_cost
+from infsim.cost.power import PowerTable
+from infsim.cost.sources import power_table, step_cost
 from infsim.errors import InfeasibleError
 from infsim.model.deployment import Deployment
 from infsim.model.formats import Format
@@ -37,21 +39,21 @@ class Costs:
     Parameters
     ----------
     cluster : Cluster
-    source : str or Path
+    source : str, Path or Calibration
         ``calibrated``: measured kernels where the device and the format have them, else the
         roofline, scaled by the nearest device that was measured in the format. ``roofline``:
-        the plain roofline everywhere. A path: as ``calibrated``, with this file of coefficients
-        for the device that it names.
+        the plain roofline everywhere. A path or coefficients: as ``calibrated``, with these
+        coefficients for the device that they name.
     """
 
-    def __init__(self, cluster: Cluster, source: str | Path = "calibrated") -> None:
+    def __init__(self, cluster: Cluster, source: str | Path | Calibration = "calibrated") -> None:
         self.cluster = cluster
         self.source = source
         self._kind = _kinds(cluster.nodes)
         self._steps: dict[tuple[int, Format, OperatorGraph, tuple[int, ...]], StepCost] = {}
         self._reserved = [0] * len(cluster.nodes)
 
-    # --- time
+    # --- time and power
 
     def step(self, node: int, deployment: Deployment, operators: Sequence[int]) -> StepCost:
         """Return the time of iterations of these operators on a node."""
@@ -66,6 +68,10 @@ class Costs:
     def step_costs(self) -> tuple[StepCost, ...]:
         """All step costs made so far, for the manifest."""
         return tuple(self._steps.values())
+
+    def power(self, node: int) -> PowerTable | None:
+        """Return the measured power of the device of a node, None if its declared one holds."""
+        return power_table(self.cluster.nodes[node].device, self.source)
 
     def load_s(self, node: int, size_bytes: float) -> float:
         """Seconds in which a node that came back loads so many bytes of weights."""

@@ -17,12 +17,15 @@ class StepCost(ABC):
         True if the times come from measured tables, False for the analytical roofline.
     source : str
         Where the times come from, for the manifest.
+    calls : int
+        How often a time was asked for.
     extrapolated : int
-        Number of calls that were outside of the measured box.
+        How many of these calls were outside of the measured box.
     """
 
     calibrated: bool = False
     source: str = "unspecified"
+    calls: int = 0
     extrapolated: int = 0
 
     @abstractmethod

@@ -239,9 +239,17 @@ def _head_by_bytes(known: ElementTable | None, weights: int, device: Device) -> 
 
 
 def linear_table(calibration: Calibration, form: Format) -> LinearTable | None:
-    """The table of a format, found by what it is rather than by its name."""
-    wanted = _kind(form)
-    return next((t for t in calibration.linears if _kind(load_format(t.format)) == wanted), None)
+    """The table of a format; of one that was not measured, that of a format alike.
+
+    bf16 and fp16 stand in for each other, and formats that differ in other things than what a
+    linear layer reads and multiplies.
+    """
+    alike = [t for t in calibration.linears if _kind(load_format(t.format)) == _kind(form)]
+
+    def unlike(table: LinearTable) -> tuple[bool, bool]:
+        return table.format != form.name, load_format(table.format).compute != form.compute
+
+    return min(alike, key=unlike, default=None)
 
 
 def _attention_tables(calibration: Calibration, form: Format) -> list[AttentionTable]:

@@ -39,9 +39,9 @@ class MeasuredStepCost(StepCost):
     ----------
     calibrated : bool
     source : str
-    extrapolated : int
-        Calls with more tokens, sequences or context than measured, or, all of them, of matrices
-        or heads that are unlike the measured ones.
+    calls, extrapolated : int
+        Calls, and those of them with more tokens, sequences or context than measured, or, all of
+        them, of matrices or heads that are unlike the measured ones.
     """
 
     def __init__(
@@ -55,14 +55,16 @@ class MeasuredStepCost(StepCost):
     ) -> None:
         self.calibrated = calibrated
         self.source = f"kernels of {calibration.device} ({calibration.source})"
-        self.extrapolated = 0
+        self.calls = self.extrapolated = 0
         kernels = SpanKernels(node, form, operators, calibration)
         self._tokens = kernels.by_tokens()
         self._sequences = kernels.by_sequences()
         self._attention = kernels.attention()
         self._overhead_s = kernels.overhead_s()
         self._outside = kernels.outside
-        self._is_joint = all(attention.is_joint for _, attention in self._attention)
+        joint = all(attention.is_joint for _, attention in self._attention)
+        self._mixed_s = [(n, a.mixed_s) for n, a in self._attention] if joint else None
+        self._prefill_s = [(n, a.prefill_s) for n, a in self._attention]
         times = [attention for _, attention in self._attention]
         self._most_tokens = self._tokens.x[-1]
         self._longest_chunk = min((a.longest_chunk for a in times), default=inf)
@@ -82,6 +84,7 @@ class MeasuredStepCost(StepCost):
         decode_context: float,
         sequences: int,
     ) -> float:
+        self.calls += 1
         head_s = self._head_s.get(sequences)
         if head_s is None:
             head_s = self._head(sequences)
@@ -96,16 +99,18 @@ class MeasuredStepCost(StepCost):
         if time_s is None:
             time_s = self._base(tokens)
         time_s += head_s
-        if decode_sequences and self._is_joint:
-            for count, attention in self._attention:
-                time_s += count * attention.mixed_s(
+        if decode_sequences and self._mixed_s is not None:
+            for count, mixed_s in self._mixed_s:
+                time_s += count * mixed_s(
                     prefill_tokens, prefill_pairs, decode_sequences, decode_context
                 )
         else:
-            for count, attention in self._attention:
-                time_s += count * attention.prefill_s(prefill_tokens, prefill_pairs)
+            for count, prefill_s in self._prefill_s:
+                time_s += count * prefill_s(prefill_tokens, prefill_pairs)
             if decode_sequences:
-                time_s += self._decode_attention_s(decode_sequences, decode_context)
+                lines = self._lines.get(decode_sequences) or self._draw(decode_sequences)
+                i = bisect_left(lines.limits, decode_context)
+                time_s += lines.attention_s[i] + lines.slopes_s[i] * decode_context
         if (
             self._outside
             or tokens > self._most_tokens
@@ -118,6 +123,7 @@ class MeasuredStepCost(StepCost):
         return time_s
 
     def decode_line(self, sequences: int, context: float) -> tuple[float, float, float]:
+        self.calls += 1
         head_s = self._head_s.get(sequences)
         if head_s is None:
             head_s = self._head(sequences)
@@ -136,17 +142,11 @@ class MeasuredStepCost(StepCost):
         time_s = self._head_s[sequences] = 0.0 if curve is None else curve.at(sequences)
         return time_s
 
-    def _decode_attention_s(self, sequences: int, context: float) -> float:
-        """Seconds of the attention of decodes alone."""
-        lines = self._lines.get(sequences) or self._draw(sequences)
-        i = bisect_left(lines.limits, context)
-        return lines.bases_s[i] + lines.slopes_s[i] * context - self._base_s[sequences]
-
     def _draw(self, sequences: int) -> _Lines:
         """Lines of decodes of so many sequences, one between each two measured contexts."""
         base_s = self._base(sequences)
         if not sequences or not self._attention:
-            lines = _Lines((inf,), (base_s,), (0.0,), 0 if self._outside else 1)
+            lines = _Lines((inf,), (base_s,), (0.0,), (0.0,), 0 if self._outside else 1)
         else:
             lines = self._draw_attention(sequences, base_s)
         self._lines[sequences] = lines
@@ -166,10 +166,11 @@ class MeasuredStepCost(StepCost):
         # Beyond the grid as between its last contexts, but never faster than memory.
         least = sum(count * attention.entry_s for count, attention in self._attention)
         last = max(slopes[-1], least)
-        bases.append(curve.time_s[-1] - last * points[-1])
+        alone = (curve.time_s[0], *bases, curve.time_s[-1] - last * points[-1])
         return _Lines(
             limits=(*points, inf),
-            bases_s=(base_s + curve.time_s[0], *(base_s + base for base in bases)),
+            bases_s=tuple(base_s + base for base in alone),
+            attention_s=alone,
             slopes_s=(0.0, *slopes, last),
             outside=0 if self._outside or sequences > self._most_sequences else len(points),
         )
@@ -180,5 +181,6 @@ class _Lines(NamedTuple):
 
     limits: tuple[float, ...]
     bases_s: tuple[float, ...]
+    attention_s: tuple[float, ...]  # of the bases, that of attention alone
     slopes_s: tuple[float, ...]
     outside: int  # pieces from this one on are extrapolated

@@ -68,7 +68,7 @@ class RooflineStepCost(StepCost):
 
     def __init__(self, node: Node, form: Format, operators: Sequence[Operator]) -> None:
         self.source = f"roofline of {node.device.name} ({node.device.source})"
-        self.extrapolated = 0
+        self.calls = self.extrapolated = 0
         rates = _Rates(node, form)
         kinds = Counter(map(_layer_alone, operators)).items()
         self._linear = tuple(rates.linear(op, count) for op, count in kinds)
@@ -97,6 +97,7 @@ class RooflineStepCost(StepCost):
         decode_context: float,
         sequences: int,
     ) -> float:
+        self.calls += 1
         time_s = self._base_s(prefill_tokens + decode_sequences, sequences)
         time_s += self._decode_slope_s * decode_context
         if prefill_tokens:
@@ -109,6 +110,7 @@ class RooflineStepCost(StepCost):
         sequences: int,
         context: float,  # noqa: ARG002 - one line holds for every context
     ) -> tuple[float, float, float]:
+        self.calls += 1
         base_s = self._decode_base_s.get(sequences)
         if base_s is None:
             base_s = self._decode_base_s[sequences] = self._base_s(sequences, sequences)

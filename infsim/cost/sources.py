@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from infsim.cluster.device import Device, load_device
+from infsim.cluster.device import DEVICES, Device, load_device
 from infsim.cluster.node import Node
 from infsim.cost.calibration import Calibration, device_calibration, read_calibration
 from infsim.cost.interface import StepCost
 from infsim.cost.kernels import covers
 from infsim.cost.measured import MeasuredStepCost
 from infsim.cost.nearest import nearest
+from infsim.cost.power import PowerTable
 from infsim.cost.rates import fitted
 from infsim.cost.roofline import RooflineStepCost
 from infsim.model.formats import Format
@@ -23,7 +24,10 @@ CALIBRATED = "calibrated"
 
 
 def step_cost(
-    node: Node, form: Format, operators: Sequence[Operator], source: str | Path = CALIBRATED
+    node: Node,
+    form: Format,
+    operators: Sequence[Operator],
+    source: str | Path | Calibration = CALIBRATED,
 ) -> StepCost:
     """Return the cost of iterations of a span on a node.
 
@@ -32,7 +36,7 @@ def step_cost(
     node : Node
     form : Format
     operators : sequence of Operator
-    source : str or Path
+    source : str, Path or Calibration
         As for `infsim.cost.costs.Costs`.
 
     Raises
@@ -54,10 +58,23 @@ def step_cost(
     return RooflineStepCost(node, form, operators)
 
 
-def _calibration(device: Device, source: str | Path) -> Calibration | None:
+def power_table(device: Device, source: str | Path | Calibration = CALIBRATED) -> PowerTable | None:
+    """Return the measured power of a device, None if there is none.
+
+    A device with another idle or active power than the catalogue's draws what its owner says.
+    """
+    own = None if source == ROOFLINE else _calibration(device, source)
+    if own is None or own.power is None or device.name not in DEVICES.names():
+        return None
+    listed = load_device(device.name)
+    declared = (device.idle_w, device.active_w) != (listed.idle_w, listed.active_w)
+    return None if declared else own.power
+
+
+def _calibration(device: Device, source: str | Path | Calibration) -> Calibration | None:
     """The coefficients of a device, None if it has none."""
     if source != CALIBRATED:
-        named = _read(Path(source))
+        named = source if isinstance(source, Calibration) else _read(Path(source))
         if named.device == device.name:
             return named
     known = device_calibration(device.name)

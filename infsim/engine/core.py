@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from infsim.cost.energy import PowerDraw
 from infsim.engine.clock import Clock
 from infsim.engine.deployments import RunningDeployment
 from infsim.engine.experiment import Experiment
@@ -89,7 +90,8 @@ class Engine:
                     f" {self.weights[i] / GIB:.2f} GiB, {-capacity / GIB:.2f} GiB more than it has"
                 )
             site = cluster.sites[spec.site]
-            nodes.append(RunningNode(i, spec, KvMemory(capacity), self.clock, site))
+            power = PowerDraw(spec, site, self.experiment.costs.power(i))
+            nodes.append(RunningNode(i, spec, KvMemory(capacity), self.clock, site, power))
         return nodes
 
     def _solo_nodes(self) -> list[bool]:

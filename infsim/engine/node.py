@@ -13,6 +13,7 @@ from infsim.engine.sequence import Sequence
 if TYPE_CHECKING:
     from infsim.cluster.node import Node, Site
     from infsim.cluster.series import StepSeries
+    from infsim.cost.energy import PowerDraw
 
 READY, LOADING, DOWN = range(3)
 
@@ -42,20 +43,20 @@ class Host(Protocol):
 
 
 class Accrued:
-    """Integrals of a series of the site over the time that a node was up, and busy."""
+    """Integrals of a series of the site: over the time up, and over the energy above idle."""
 
-    __slots__ = ("busy", "series", "up")
+    __slots__ = ("extra", "series", "up")
 
     def __init__(self, series: StepSeries) -> None:
         self.series = series
-        self.up = self.busy = 0.0
+        self.up = self.extra = 0.0
 
-    def over(self, up_s: float, busy_s: float) -> tuple[float, float]:
-        """Return both integrals, at the end of a run with these times in all."""
+    def over(self, up_s: float, extra_j: float) -> tuple[float, float]:
+        """Return both integrals, at the end of a run with this time and energy in all."""
         if self.series.is_constant:  # nothing was added up on the way
             value = self.series.at(0.0)
-            return up_s * value, busy_s * value
-        return self.up, self.busy
+            return up_s * value, extra_j * value
+        return self.up, self.extra
 
 
 class RunningNode:
@@ -69,7 +70,9 @@ class RunningNode:
         Raised by every failure.
     """
 
-    def __init__(self, index: int, spec: Node, memory: KvMemory, clock: Clock, site: Site) -> None:
+    def __init__(
+        self, index: int, spec: Node, memory: KvMemory, clock: Clock, site: Site, power: PowerDraw
+    ) -> None:
         self.index = index
         self.spec = spec
         self.memory = memory
@@ -84,6 +87,8 @@ class RunningNode:
         self.marked = False
         self.tokens = self.iterations = self.failures = 0
         self.busy_s = self.loading_s = self.down_s = 0.0
+        self.power = power
+        self.extra_j = self._extra_w = 0.0
         self.since_s = 0.0
         self.carbon, self.price = Accrued(site.carbon), Accrued(site.price)
         self._accrued = [a for a in (self.carbon, self.price) if not a.series.is_constant]
@@ -113,10 +118,11 @@ class RunningNode:
                 self._turn = host.key
                 return
 
-    def run(self, host: Host, now: float, until: float) -> None:
-        """Be busy with an iteration, or a run of them."""
+    def run(self, host: Host, now: float, until: float, tokens: int) -> None:
+        """Be busy with an iteration of so many tokens, or a run of them."""
         self.running = host
         self._started_s = now
+        self._extra_w = self.power.extra_w(tokens)
         self._run += 1
         self.clock.at(until, self._ended, self._run)
 
@@ -143,9 +149,11 @@ class RunningNode:
             self._account_busy(now)
 
     def _account_busy(self, now: float) -> None:
-        self.busy_s += now - self._started_s
+        busy_s, extra_w = now - self._started_s, self._extra_w
+        self.busy_s += busy_s
+        self.extra_j += busy_s * extra_w
         for accrued in self._accrued:
-            accrued.busy += accrued.series.integral(self._started_s, now)
+            accrued.extra += accrued.series.integral(self._started_s, now) * extra_w
 
     def enter(self, state: int, now: float) -> None:
         """Change the state, and account for the time spent in the last one."""

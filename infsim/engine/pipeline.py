@@ -90,7 +90,8 @@ class EntryHost(PromptQueue):
             return self._idle()
         self._decodes, self._chunks = decodes, chunks
         self._started_s = now
-        self.node.run(self, now, now + self._step_s(decodes, chunks))
+        tokens = sum(part for _, part in chunks) + len(decodes)
+        self.node.run(self, now, now + self._step_s(decodes, chunks), tokens)
         return True
 
     def _idle(self) -> bool:
@@ -279,7 +280,7 @@ class StageHost:
         self._taken = taken
         self._row = (now, prefill, decodes, context + int(read))
         duration = self.hop.cost.step_s(prefill, pairs, read, decodes, context, outputs)
-        self.node.run(self, now, now + duration)
+        self.node.run(self, now, now + duration, prefill + decodes)
         return True
 
     def end(self, now: float) -> None:

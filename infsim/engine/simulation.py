@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from infsim.cost.energy import PowerDraw
 from infsim.engine.core import Engine
 from infsim.engine.dispatch import Dispatcher
 from infsim.engine.experiment import Experiment, check_plan_ahead
@@ -104,6 +103,7 @@ class Simulation:
             bytes_received=sum(transport.received),
             bytes_lost=transport.lost,
             bytes_in_flight=transport.in_flight,
+            priced=sum(cost.calls for cost in engine.experiment.costs.step_costs()),
             extrapolated=sum(cost.extrapolated for cost in engine.experiment.costs.step_costs()),
         )
         return engine.recorder.finish(now, interrupted)
@@ -120,7 +120,7 @@ class Simulation:
     def _record_node(self, node: RunningNode, now: float) -> None:
         spec, engine = node.spec, self.engine
         up_s = now - node.down_s
-        power = PowerDraw.of(spec, engine.experiment.cluster.sites[spec.site])
+        power, extra_j = node.power, node.extra_j
         engine.recorder.node(
             node=node.index,
             name=spec.name,
@@ -128,9 +128,9 @@ class Simulation:
             busy_s=node.busy_s,
             down_s=node.down_s,
             loading_s=node.loading_s,
-            energy_j=power.energy_j(up_s, node.busy_s),
-            carbon_g=power.per_kwh(*node.carbon.over(up_s, node.busy_s)),
-            energy_cost=power.per_kwh(*node.price.over(up_s, node.busy_s)),
+            energy_j=power.energy_j(up_s, extra_j),
+            carbon_g=power.per_kwh(*node.carbon.over(up_s, extra_j)),
+            energy_cost=power.per_kwh(*node.price.over(up_s, extra_j)),
             peak_kv_bytes=node.memory.peak,
             weight_bytes=engine.weights[node.index],
             kv_capacity_bytes=node.memory.capacity,

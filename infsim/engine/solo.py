@@ -157,7 +157,7 @@ class SoloHost(PromptQueue):
             if steps > 1 and self.block_bytes:
                 steps = self._steps_with_room(steps)
         self._start(now, steps, True, [])
-        self.node.run(self, now, now + self._duration(steps))
+        self.node.run(self, now, now + self._duration(steps), n)
 
     def _begin_mixed(self, now: float, chunks: list[tuple[Sequence, int]], decode: bool) -> None:
         prefill = finals = 0
@@ -177,7 +177,7 @@ class SoloHost(PromptQueue):
         self._start(now, 1, n > 0, chunks)
         self.read = int(read)
         self.base, self.slope = duration, 0.0
-        self.node.run(self, now, now + duration)
+        self.node.run(self, now, now + duration, prefill + n)
 
     def _start(
         self, now: float, steps: int, decodes: bool, chunks: list[tuple[Sequence, int]]

@@ -69,6 +69,8 @@ class Recorded:
     hashes : sequence of int64 arrays, optional
         Of the whole blocks of each prompt, chained: equal ones mean equal prefixes. Without them no
         two prompts begin alike.
+    notes : sequence of str
+        What the recording does not tell and had to be assumed.
 
     Raises
     ------
@@ -84,6 +86,7 @@ class Recorded:
     first_token_s: Floats
     end_s: Floats
     hashes: Sequence[NDArray[np.int64]] | None = None
+    notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if len(self.arrival_s) < 2:

@@ -12,7 +12,9 @@ from infsim.cluster.cluster import Cluster
 from infsim.cluster.device import load_device
 from infsim.cluster.network import Network
 from infsim.cluster.node import Client, Node, Site
+from infsim.cost.calibration import Calibration, device_calibration, read_calibration
 from infsim.cost.costs import Costs
+from infsim.cost.unequal import for_unequal
 from infsim.engine.experiment import Experiment, Settings
 from infsim.engine.simulation import simulate
 from infsim.errors import InputError
@@ -33,14 +35,89 @@ COLD = 1.5
 
 ENOUGH_S = 1e-3
 
+MOMENTS = 200
+"""At which the contexts of a batch are compared."""
 
-def replay(recorded: Recorded, costs: str | Path = "calibrated", late_s: float = 0.0) -> RunRecord:
+
+Source = str | Path | Calibration
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A recorded run, simulated.
+
+    Attributes
+    ----------
+    record : RunRecord
+        Requests in the order of the recording, with the same times of arrival.
+    late_s : float
+        When the engine began to serve, see `cold_start_s`.
+    longest : float
+        The longest context of a batch over its mean one, see `longest_context`; 1 where it is not
+        known what unequal contexts cost.
+    """
+
+    record: RunRecord
+    late_s: float
+    longest: float
+
+
+def simulated(recorded: Recorded, costs: Source = "calibrated") -> Replay:
+    """Simulate a recorded run as faithfully as its data allow.
+
+    Parameters
+    ----------
+    recorded : Recorded
+    costs : str, Path or Calibration
+        Where times of iterations come from, see `infsim.cost.costs.Costs`.
+
+    Raises
+    ------
+    InputError
+        As `replay`.
+    """
+    known = _known(recorded.serving.device, costs)
+    longest = 1.0
+    if known is not None and any(table.unequal for table in known.attentions):
+        longest = longest_context(replay(recorded, known))
+        costs = for_unequal(known, longest)
+    late_s = cold_start_s(recorded, costs)
+    return Replay(replay(recorded, costs, late_s), late_s, longest)
+
+
+def _known(device: str, costs: Source) -> Calibration | None:
+    """The coefficients of the device, if there are any."""
+    if isinstance(costs, Calibration):
+        return costs
+    if costs == "calibrated":
+        return device_calibration(device)
+    return None if costs == "roofline" else read_calibration(Path(costs))
+
+
+def longest_context(record: RunRecord) -> float:
+    """Return how many times as long as the mean context of a batch its longest one is.
+
+    The mean over the run, of all requests that decode together.
+    """
+    requests = record.requests
+    first_s, end_s = requests["first_token_s"], requests["end_s"]
+    ratios = []
+    for now in np.linspace(first_s.min(), end_s.max(), MOMENTS + 2)[1:-1]:
+        decode = (first_s <= now) & (now < end_s)
+        if decode.any():
+            share = (now - first_s[decode]) / (end_s[decode] - first_s[decode])
+            context = requests["input_tokens"][decode] + share * requests["output_tokens"][decode]
+            ratios.append(context.max() / context.mean())
+    return float(np.mean(ratios)) if ratios else 1.0
+
+
+def replay(recorded: Recorded, costs: Source = "calibrated", late_s: float = 0.0) -> RunRecord:
     """Simulate the engine of a recorded run on the same requests.
 
     Parameters
     ----------
     recorded : Recorded
-    costs : str or Path
+    costs : str, Path or Calibration
         Where times of iterations come from, see `infsim.cost.costs.Costs`.
     late_s : float
         When the engine begins to serve, see `cold_start_s`.
@@ -69,7 +146,7 @@ def replay(recorded: Recorded, costs: str | Path = "calibrated", late_s: float =
     return replace(record, requests=requests | {"arrival_s": recorded.arrival_s})
 
 
-def cold_start_s(recorded: Recorded, costs: str | Path = "calibrated") -> float:
+def cold_start_s(recorded: Recorded, costs: Source = "calibrated") -> float:
     """Return when a cold engine began to serve, 0 for a warm one.
 
     Libraries load kernels, compile and tune when they are first used, which no table of kernels
@@ -107,7 +184,7 @@ class _Late:
             yield replace(block, arrival_s=np.maximum(block.arrival_s, self.late_s))
 
 
-def experiment(recorded: Recorded, costs: str | Path, late_s: float = 0.0) -> Experiment:
+def experiment(recorded: Recorded, costs: Source, late_s: float = 0.0) -> Experiment:
     """Return the engines, each a node with the memory that it had for its KV cache."""
     serving = recorded.serving
     model, form = load(serving.model), load_format(serving.format)

@@ -77,6 +77,7 @@ def describe(experiment: Experiment) -> dict[str, Any]:
         "calibrated": bool(steps) and all(step.calibrated for step in steps),
         "partly_calibrated": any(step.calibrated for step in steps),
         "sources": sorted({step.source for step in steps}),
+        "priced": sum(step.calls for step in steps),
         "extrapolated": sum(step.extrapolated for step in steps),
     }
     found: dict[str, Any] = plain({"plans": plans, "costs": costs})

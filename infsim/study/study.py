@@ -165,7 +165,11 @@ class Study:
             which = "Partly calibrated: some" if partly else "Uncalibrated:"
             found.append(f"{which} iteration times come from a model, not from measurements.")
         if extrapolated := sum(cost["extrapolated"] for cost in costs):
-            found.append(f"{extrapolated:,} iteration times were extrapolated.")
+            priced = max(sum(cost["priced"] for cost in costs), extrapolated)
+            share = f"{extrapolated / priced:.1%}".replace("%", " %")
+            found.append(
+                f"{extrapolated:,} of {priced:,} iteration times ({share}) were extrapolated."
+            )
         return tuple(found)
 
     def _unproven_plans(self) -> list[str]:

@@ -107,18 +107,30 @@ def bounded(record: RunRecord) -> Iterator[str]:
 
 
 def powered(record: RunRecord, experiment: Experiment) -> Iterator[str]:
-    """L9: a node draws busy power while a segment lasts, and idle power while up otherwise."""
+    """L9: a node draws the power of its load while a segment lasts, and else idle power while up.
+
+    What a stopped iteration would have computed is not in the record: it drew at least the power of
+    a single token, and at most the most that was measured.
+    """
     segments, rows = record.segments, record.nodes
     cluster = experiment.cluster
     for i, node in enumerate(cluster.nodes):
         mine = segments["node"] == i
-        busy_s = float((segments["end_s"][mine] - segments["start_s"][mine]).sum())
-        up_s = record.end_s - float(rows["down_s"][i])
-        device = node.device
-        watts = node.count * cluster.sites[node.site].pue
-        joules = watts * (device.idle_w * (up_s - busy_s) + device.active_w * busy_s)
-        if abs(joules - float(rows["energy_j"][i])) > 1e-6 * max(joules, 1.0):
-            yield f"node {i} took {rows['energy_j'][i]} J, its power over time gives {joules} J"
+        lasted_s = segments["end_s"][mine] - segments["start_s"][mine]
+        tokens = segments["prefill_tokens"][mine] + segments["decode_sequences"][mine]
+        table = experiment.costs.power(i)
+        low_w = high_w = np.full(len(tokens), node.device.active_w)
+        if table is not None:
+            low_w = high_w = np.array([table.at(count) for count in tokens])
+            stopped = segments["iterations"][mine] == 0
+            low_w = np.where(stopped, min(table.power_w), low_w)
+            high_w = np.where(stopped, max(table.power_w), high_w)
+        idle_j = node.device.idle_w * (record.end_s - float(rows["down_s"][i]) - lasted_s.sum())
+        scale = node.count * cluster.sites[node.site].pue
+        low, high = (scale * (idle_j + float((w * lasted_s).sum())) for w in (low_w, high_w))
+        found = float(rows["energy_j"][i])
+        if not low - 1e-6 * max(low, 1.0) <= found <= high + 1e-6 * max(high, 1.0):
+            yield f"node {i} took {found} J, its power over time gives {low} to {high} J"
 
 
 # --- two runs -------------------------------------------------------------------------------

@@ -399,17 +399,25 @@ def test_energy_is_the_integral_of_power(shape: Shape) -> None:
         site = experiment.cluster.sites[node.site]
         up = up_intervals(record, index)
         part = record.segments["node"] == index
-        busy = list(
-            zip(record.segments["start_s"][part], record.segments["end_s"][part], strict=True)
-        )
-        extra_w = node.device.active_w - node.device.idle_w
+        rows = {name: column[part].tolist() for name, column in record.segments.items()}
+        busy = list(zip(rows["start_s"], rows["end_s"], strict=True))
+        tokens = [
+            p + d for p, d in zip(rows["prefill_tokens"], rows["decode_sequences"], strict=True)
+        ]
+        table = experiment.costs.power(index)
+        if table is not None and 0 in rows["iterations"]:
+            continue  # what a stopped iteration would have computed is not in the record
+        powers = [node.device.active_w if table is None else table.at(n) for n in tokens]
+        drawn = [(*interval, node.device.idle_w) for interval in up]
+        drawn += [
+            (*interval, watts - node.device.idle_w)
+            for interval, watts in zip(busy, powers, strict=True)
+        ]
         energy = carbon = cost = 0.0
-        for intervals, power_w in ((up, node.device.idle_w), (busy, extra_w)):
-            energy += power_w * site.pue * sum(b - a for a, b in intervals)
-            grams = sum(site.carbon.integral(a, b) for a, b in intervals)
-            carbon += power_w * site.pue * grams / JOULES_PER_KWH
-            money = sum(site.price.integral(a, b) for a, b in intervals)
-            cost += power_w * site.pue * money / JOULES_PER_KWH
+        for start, end, power_w in drawn:
+            energy += power_w * site.pue * (end - start)
+            carbon += power_w * site.pue * site.carbon.integral(start, end) / JOULES_PER_KWH
+            cost += power_w * site.pue * site.price.integral(start, end) / JOULES_PER_KWH
         row = {name: column[index] for name, column in record.nodes.items()}
         assert row["energy_j"] == pytest.approx(energy, rel=1e-9, abs=1e-9)
         assert row["carbon_g"] == pytest.approx(carbon, rel=1e-9, abs=1e-9)

@@ -165,15 +165,25 @@ def test_many_alternatives_go_into_several_tables() -> None:
 def test_what_spoils_the_numbers_is_told() -> None:
     late = {"status": Status.UNFINISHED, "end_s": math.nan}
     runs = [
-        Run("a", 0, record([{}, late]), {"costs": {"calibrated": True, "extrapolated": 0}}),
-        Run("b", 0, record([{}]), {"costs": {"calibrated": False, "extrapolated": 12}}),
+        Run(
+            "a",
+            0,
+            record([{}, late]),
+            {"costs": {"calibrated": True, "priced": 88, "extrapolated": 0}},
+        ),
+        Run(
+            "b",
+            0,
+            record([{}]),
+            {"costs": {"calibrated": False, "priced": 112, "extrapolated": 12}},
+        ),
     ]
     notes = study(runs, warmup="auto").notes
     assert notes == (
         "Too short to tell where the warm-up ends (MSER-5): 2 runs.",
         "Unfinished at the end, and in no E2E latency: a 1, b 0 requests.",
         "Partly calibrated: some iteration times come from a model, not from measurements.",
-        "12 iteration times were extrapolated.",
+        "12 of 200 iteration times (6.0 %) were extrapolated.",
     )
     assert study([Run("a", 0, queue(200))]).notes == ()
     modelled = {"costs": {"calibrated": False, "partly_calibrated": False, "extrapolated": 0}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from infsim.cluster.device import Device
 from infsim.cluster.node import Node, Site
 from infsim.cluster.price import ElectricityPrice
 from infsim.cost.energy import PowerDraw
+from infsim.cost.power import PowerTable
 from infsim.errors import InputError
 
 
@@ -75,12 +78,33 @@ def test_impossible_series_are_refused(
 def test_power_of_a_node_is_that_of_its_devices_and_its_site() -> None:
     device = Device("d", 1, 1.0, {"fp32": 1.0}, idle_w=50.0, active_w=300.0)
     site = Site("s", CarbonIntensity([0.0, 3600.0], [100.0, 400.0]), pue=1.5)
-    draw = PowerDraw.of(Node("n", device, count=2), site)
-    assert draw == PowerDraw(150.0, 900.0)
+    draw = PowerDraw(Node("n", device, count=2), site)
+    assert (draw.idle_w, draw.extra_w(1), draw.extra_w(4096)) == (150.0, 750.0, 750.0)
     # up for two hours, busy in the second one
-    assert draw.energy_j(7200, 3600) == 3600 * 150 + 3600 * 900
+    assert draw.energy_j(7200, 3600 * 750) == 3600 * 150 + 3600 * 900
     up, busy = site.carbon.integral(0, 7200), site.carbon.integral(3600, 7200)
-    assert draw.per_kwh(up, busy) == pytest.approx(0.150 * 100 + 0.900 * 400)
+    assert draw.per_kwh(up, busy * 750) == pytest.approx(0.150 * 100 + 0.900 * 400)
+
+
+def test_power_follows_the_load_where_it_was_measured() -> None:
+    device = Device("d", 1, 1.0, {"fp32": 1.0}, idle_w=50.0, active_w=300.0)
+    table = PowerTable("made up", (1.0, 101.0), (150.0, 350.0))
+    draw = PowerDraw(Node("n", device, count=2), Site("s", pue=1.5), table)
+    assert [draw.extra_w(tokens) for tokens in (1, 51, 101, 9999)] == [300.0, 600.0, 900.0, 900.0]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "power_w", "said"),
+    [
+        ((), (), "0 loads"),
+        ((1.0, 1.0), (100.0, 200.0), "loads must increase"),
+        ((1.0, 2.0), (100.0, 0.0), "positive"),
+        ((1.0, 2.0), (100.0,), "2 loads: 1"),
+    ],
+)
+def test_impossible_power_tables_are_refused(tokens: Any, power_w: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        PowerTable("made up", tokens, power_w)
 
 
 def test_a_price_may_be_negative() -> None:

@@ -119,7 +119,8 @@ def test_devices_are_known_by_their_names(
         ({"model": "acme/unheard-of"}, "'acme/unheard-of' is not in the catalogue"),
         ({"engine_kwargs": {"pipeline_parallel_size": 2}}, "pipeline_parallel_size = 2"),
         ({"kv_cache": {"num_kv_tokens": None}}, "num_kv_tokens is None"),
-        ({"kv_cache": None}, "no 'kv_cache'"),
+        ({"hardware": None}, "no 'hardware'"),
+        ({"kv_cache": None, "model": "meta-llama/Llama-3.1-70B"}, "does not fit on 1 x rtx-4090"),
         ({"resolved_config": {"speculative_config": {"k": 2}}}, "speculative"),
     ],
 )
@@ -129,6 +130,48 @@ def test_what_cannot_be_simulated_is_refused(
     with pytest.raises(InputError, match=said) as caught:
         read_vllm(write(tmp_path, recorded(), **meta))
     assert "meta.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("called", "engine", "model", "form"),
+    [
+        ("meta-llama/Meta-Llama-3.1-8B-Instruct", {}, "llama-3.1-8b", "bf16"),
+        ("/data/Llama-3.3-70B-Instruct", {"dtype": "half"}, "llama-3.1-70b", "fp16"),
+        ("Qwen/Qwen3-30B-A3B-Instruct-2507", {"quantization": "fp8"}, "qwen3-30b-a3b", "fp8"),
+        ("a/Qwen3-32B-AWQ", {"quantization": "awq_marlin"}, "qwen3-32b", "w4a16"),
+        ("b/Llama-3.1-8B-FP8", {"quantization": "modelopt"}, "llama-3.1-8b", "fp8"),
+        (
+            "c/Llama-3.1-8B",
+            {"quantization": "fp8", "kv_cache_dtype": "fp8_e4m3"},
+            "llama-3.1-8b",
+            "fp8-kv8",
+        ),
+    ],
+)
+def test_models_and_formats_are_known_by_their_names(
+    tmp_path: Path, called: str, engine: dict[str, Any], model: str, form: str
+) -> None:
+    serving = read_vllm(write(tmp_path, recorded(), model=called, engine_kwargs=engine)).serving
+    assert (serving.model, serving.format) == (model, form)
+
+
+def test_an_unknown_quantization_can_be_named(tmp_path: Path) -> None:
+    folder = write(tmp_path, recorded(), engine_kwargs={"quantization": "compressed-tensors"})
+    with pytest.raises(InputError, match="'compressed-tensors' is no format"):
+        read_vllm(folder)
+    assert read_vllm(folder, form="w8a8").serving.format == "w8a8"
+
+
+def test_what_older_recordings_do_not_tell_is_assumed(tmp_path: Path) -> None:
+    meta = {"kv_cache": None, "hardware": None, "resolved_config": None, "vllm_version": "0.19.0"}
+    read = read_vllm(write(tmp_path, recorded(), **meta), device="rtx-4090")
+    assert read.serving.plan_ahead
+    assert read.serving.prefix_cache
+    # 0.9 x 24 GiB less 1.24 G weights of 2 bytes, at 32 KiB a token
+    assert read.serving.kv_tokens == pytest.approx(632_000, rel=0.01)
+    assert "no 'kv_cache' in it" in read.notes[0]
+    read = read_vllm(write(tmp_path, recorded(), **meta | {"vllm_version": "0.8.5"}), "rtx-4090")
+    assert not read.serving.plan_ahead
 
 
 @pytest.mark.parametrize(

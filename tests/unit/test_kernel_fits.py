@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from infsim.cli.main import main
 from infsim.cost.attention import AttentionTime
 from infsim.cost.calibration import read_calibration
 from infsim.cost.curves import Curve
+from infsim.cost.kernels import linear_table
 from infsim.cost.linear import Peak
 from infsim.errors import InputError
+from infsim.model.catalog import load_format
 
 META = Meta("rtx-4090", source="made up", licence="none")
 PEAK = Peak(mac_s=1e-14, weight_s=2e-12, value_s=2e-12)
@@ -92,6 +95,32 @@ def test_repeats_become_their_median_and_the_larger_library_wins() -> None:
     (table,) = fit_linears(KernelTable.from_rows(rows, META))
     assert (table.format, table.library, table.tokens) == ("bf16", "a", (1.0, 8.0))
     assert table.shapes[512, 256][0] == pytest.approx(2 * PEAK.reference_s(1, 512, 256))
+
+
+def test_bf16_and_fp16_are_told_apart_where_both_were_measured() -> None:
+    """On a processor one may be several times as fast as the other."""
+    shapes, tokens = [(512, 256), (1024, 256)], (1, 8, 64)
+    rows = linear_rows(shapes, tokens)
+    rows += [row | {"format": "fp16", "time_s": 3 * row["time_s"]} for row in rows]
+    known = fit_device([KernelTable.from_rows(rows + attention_rows(), META)])
+    one, other = (linear_table(known, load_format(form)) for form in ("bf16", "fp16"))
+    assert one is not None
+    assert other is not None
+    assert [t.format for t in (one, other)] == ["bf16", "fp16"]
+    assert other.shapes[512, 256] == pytest.approx([3 * t for t in one.shapes[512, 256]])
+    alone = replace(known, linears=(one,))
+    assert linear_table(alone, load_format("fp16")) is one
+
+
+def test_a_format_takes_its_own_table_before_that_of_one_alike() -> None:
+    """fp8 with a scale for each tensor, and for each block: the same bits and arithmetic."""
+    tokens = (1, 8, 64)
+    rows = linear_rows([(512, 256)], tokens, "fp8") + linear_rows([(512, 256)], tokens, "fp8-block")
+    known = fit_device([KernelTable.from_rows(rows + attention_rows(), META)])
+    for form, found in (("fp8", "fp8"), ("fp8-block", "fp8-block"), ("fp8-kv8", "fp8")):
+        table = linear_table(known, load_format(form))
+        assert table is not None
+        assert table.format == found
 
 
 def test_experts_go_into_curves_along_those_that_get_tokens() -> None:

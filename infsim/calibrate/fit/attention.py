@@ -108,13 +108,32 @@ def attention_table(rows: KernelTable, form: str, library: str, shape: Shape) ->
     mixed = np.empty(0)
     if len(mixed_rows):
         mixed_axes, mixed = grid(mixed_rows, ("chunk", "prefix", "decodes", "context"))
+    heads, kv_heads, head_dim = shape
+    chunks, prefixes = prefill_axes
+    sequences, contexts = decode_axes
+    mixed_chunks, mixed_prefixes, mixed_sequences, mixed_contexts = mixed_axes
+    counts, prompt_chunks = prompts_axes
     return AttentionTable(
-        form, library, *shape,
-        *prefill_axes, _flat(prefill),
-        *decode_axes, _flat(decode),
-        *mixed_axes, _flat(mixed),
-        *prompts_axes, _flat(prompts),
-    )  # type: ignore[call-arg]  # fmt: skip
+        format=form,
+        library=library,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        chunks=chunks,
+        prefixes=prefixes,
+        prefill_s=_flat(prefill),
+        sequences=sequences,
+        contexts=contexts,
+        decode_s=_flat(decode),
+        mixed_chunks=mixed_chunks,
+        mixed_prefixes=mixed_prefixes,
+        mixed_sequences=mixed_sequences,
+        mixed_contexts=mixed_contexts,
+        mixed_s=_flat(mixed),
+        prompts=counts,
+        prompt_chunks=prompt_chunks,
+        prompts_s=_flat(prompts),
+    )
 
 
 def grid(rows: KernelTable, axes: Sequence[str], *, filled: bool = True) -> tuple[list[Axis], Grid]:

@@ -17,8 +17,11 @@ from infsim.calibrate.table import KernelTable
 
 Floats = NDArray[np.float64]
 
-FILLED = 0.5
-"""Share of the chunks times prefixes that a regular grid has at least."""
+FEWER = 0.8
+"""Tables are regular in the key if there are less than so many keys for each prefix."""
+
+ALIKE = 0.02
+"""Keys that differ relatively by less are one: chunks of odd tokens have keys of their own."""
 
 
 def on_prefixes(rows: KernelTable) -> KernelTable:
@@ -41,10 +44,10 @@ def on_prefixes(rows: KernelTable) -> KernelTable:
     alone = single & (prompts["decodes"] == 0)
     if not alone.any():
         return rows
-    cells = np.unique(np.column_stack([tokens, prompts["prefix"]])[alone], axis=0)
-    if len(cells) >= FILLED * len(np.unique(cells[:, 0])) * len(np.unique(cells[:, 1])):
-        return rows
     key = prompts["prefix"] + prompts["chunk"] / 2
+    keys = np.unique(np.rint(np.log(key[alone]) / ALIKE))
+    if len(keys) >= FEWER * len(np.unique(prompts["prefix"][alone])):
+        return rows
     least = tokens[alone].min()
     prefixes = np.unique(np.append(prompts["prefix"][alone & (tokens == least)], 0))
     batches = np.column_stack([tokens, prompts["decodes"], prompts["context"]])

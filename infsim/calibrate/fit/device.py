@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from infsim.calibrate.fit.attention import fit_attentions
@@ -57,7 +58,9 @@ def fit_device(tables: Sequence[KernelTable], device: str | None = None) -> Cali
         errors += layer_errors(kept, whole, peak)
     if not linears:
         raise InputError("no linear layers of known shape in the kernel tables")
-    attentions = fit_attentions(rows)
+    shares = [table.meta.extra["unequal"] for table in tables if "unequal" in table.meta.extra]
+    unequal = max(shares, default=0.0)
+    attentions = [replace(fitted, unequal=unequal) for fitted in fit_attentions(rows)]
     errors += attention_errors(rows, attentions)
     elements = fit_elements(rows)
     errors += element_errors(elements)

@@ -25,14 +25,17 @@ def linear_rows(table: KernelTable) -> dict[tuple[str, str], KernelTable]:
 def fit_linears(table: KernelTable) -> list[LinearTable]:
     """Return one table for each format: of the library that measured most points.
 
-    bf16 and fp16 are as fast and count as one format. All shapes share the tokens of their union;
-    between their own points times are interpolated.
+    bf16 and fp16 are alike on GPUs, and not on processors: one that has less than half as many
+    points as the other is left out, so that the other stands in for it. All shapes share the tokens
+    of their union; between their own points times are interpolated.
     """
     best: dict[str, tuple[int, LinearTable]] = {}
     for (form, library), rows in linear_rows(table).items():
-        kind = "16 bits" if form in ("bf16", "fp16") else form
-        if kind not in best or len(rows) > best[kind][0]:
-            best[kind] = len(rows), linear_table(form, library, rows)
+        if form not in best or len(rows) > best[form][0]:
+            best[form] = len(rows), linear_table(form, library, rows)
+    for form, other in (("bf16", "fp16"), ("fp16", "bf16")):
+        if form in best and other in best and 2 * best[form][0] < best[other][0]:
+            del best[form]
     return [
         replace(fitted, experts=_experts(table.select(kernel="linear", format=fitted.format)))
         for _, fitted in best.values()

@@ -9,7 +9,8 @@ Newer versions write ``prefill_key``, the mean distance that the queries of a ba
 instead of ``kv_prefill``, the history. Of one chunk that is its history plus half of it. Where it
 is less than half of the tokens, several prompts share the batch, and the row is that of as many
 equal ones as are needed, after a history. They also write several kernels of attention by name, and
-``hardware.yaml``, some folders up, with collectives measured between the GPUs. Rows of speculative
+``hardware.yaml``, some folders up, with collectives measured between the GPUs; ``skew_fit`` in
+``meta.yaml`` says how much decodes of unequal contexts are slower. Rows of speculative
 decoding (``decode_q_len`` above 1) are left out.
 
 The files hold no shapes: they come from the model's figures in the catalogue where it is there
@@ -107,7 +108,8 @@ def read(path: Path, device: str) -> Imported:
             date=str(meta.get("profiled_at", "")),
             versions={name: str(version) for name, version in versions.items() if version},
             notes=notes,
-            extra={"model": str(meta.get("model", "")), "gpu": str(meta.get("gpu", ""))},
+            extra={"model": str(meta.get("model", "")), "gpu": str(meta.get("gpu", ""))}
+            | _unequal(meta),
         ),
     )
 
@@ -137,6 +139,17 @@ def _meta(path: Path) -> dict[str, Any]:
                 raise InputError("no mapping in it", where=Where(str(file)))
             return found
     raise InputError("no meta.yaml in the folder or above it", where=Where(str(path)))
+
+
+def _unequal(meta: Mapping[str, Any]) -> dict[str, float]:
+    """The fitted share by which unequal contexts slow decodes down, the mean over the degrees."""
+    fitted = (meta.get("skew_fit") or {}).get("per_tp") or {}
+    shares = []
+    for degree in fitted.values():
+        by_kernel = degree.get("alpha_default_by_kernel") or {}
+        single = [share for kernel, share in by_kernel.items() if kernel.endswith("q=1")]
+        shares += [float(share) for share in (single or [degree.get("alpha_default")]) if share]
+    return {"unequal": round(sum(shares) / len(shares), 4)} if shares else {}
 
 
 def _folders(path: Path, meta: Mapping[str, Any]) -> list[tuple[Path, int]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
+from math import inf
 from typing import Any
 
 from infsim.calibrate.measure.bench import DRIFT, Bench, Reading
@@ -18,8 +19,10 @@ CHECKED = 64
 LONGEST_S = 0.15
 """Points of which one run would take longer are left to the line beyond."""
 WANTED = 0.05
-COARSE = (0.4, 0.2, 0.1)
-"""Errors with which all curves are to be content before any is refined further."""
+COARSE = (inf, 0.4, 0.2, 0.1)
+"""Errors with which all curves are to be content before any is refined further: ends come first."""
+CHECKPOINT_S = 60.0
+"""So often what was measured is handed out, in case that the campaign does not live to its end."""
 
 
 class DriftError(InfsimError):
@@ -61,6 +64,8 @@ class Campaign:
         Points of the full grids that needed not be measured.
     seconds : float
         Wall clock.
+    interrupted : bool
+        Ctrl-C came before the end of the budget.
     """
 
     rows: list[dict[str, Any]]
@@ -71,6 +76,7 @@ class Campaign:
     unfinished: int
     saved: int
     seconds: float
+    interrupted: bool = False
 
 
 def measure(
@@ -80,6 +86,7 @@ def measure(
     wanted: float = WANTED,
     longest_s: float = LONGEST_S,
     say: Callable[[str], None] = lambda _: None,
+    keep: Callable[[Campaign], object] = lambda _: None,
 ) -> Campaign:
     """Measure kernels.
 
@@ -96,39 +103,67 @@ def measure(
         Points of which one run would take longer are left out.
     say : callable
         Told what goes on, a line at a time.
+    keep : callable
+        Given what was measured so far, once a minute while the reference stands still.
 
     Raises
     ------
     DriftError
         If the reference takes more than 10 % longer or shorter at the end than at the beginning.
     """
-    began = time.monotonic()
+    began = kept = time.monotonic()
     curves = [_Curve(kernel, _search(kernel, longest_s)) for kernel in kernels]
-    for goal in (*(g for g in COARSE if g > wanted), wanted):
-        to_do = [c for c in curves if not c.failure and c.search.next(goal) is not None]
-        say(f"to {goal:.0%}: {len(to_do)} of {len(curves)} curves")
-        for curve in to_do:
+    interrupted = False
+    try:
+        for curve, goal in _visits(curves, wanted, say):
             if time.monotonic() - began > budget_s:
                 break
-            _visit(curve, bench, goal)
+            _visit(curve, bench, goal, began + budget_s)
+            if time.monotonic() - kept > CHECKPOINT_S and abs(drift := bench.drift()) <= DRIFT:
+                keep(_summary(curves, wanted, drift, time.monotonic() - began, True))
+                kept = time.monotonic()
+    except KeyboardInterrupt:
+        say("interrupted: what was measured is checked and kept")
+        interrupted = True
     drift = bench.drift()
     if abs(drift) > DRIFT:
         raise DriftError(
             f"the reference kernel took {drift:+.1%} at the end against the beginning,"
             f" more than {DRIFT:.0%}: the machine was not the same throughout, nothing is written"
         )
-    return _summary(curves, wanted, drift, time.monotonic() - began)
+    return _summary(curves, wanted, drift, time.monotonic() - began, interrupted)
+
+
+def _visits(
+    curves: Sequence[_Curve], wanted: float, say: Callable[[str], None]
+) -> Iterator[tuple[_Curve, float]]:
+    """Yield curves with the error that they are to be brought to, kinds of kernels evenly mixed.
+
+    So a budget that ends early leaves no kind without points.
+    """
+    kinds: dict[object, list[_Curve]] = {}
+    for curve in curves:
+        columns = curve.kernel.columns
+        kinds.setdefault((columns.get("kernel"), columns.get("pattern")), []).append(curve)
+    shares = [(i / len(kind), curve) for kind in kinds.values() for i, curve in enumerate(kind)]
+    mixed = [curve for _, curve in sorted(shares, key=lambda share: share[0])]
+    for goal in (*(g for g in COARSE if g > wanted), wanted):
+        to_do = [c for c in mixed if not c.failure and c.search.next(goal) is not None]
+        what = "ends" if goal == inf else f"to {goal:.0%}"
+        say(f"{what}: {len(to_do)} of {len(curves)} curves")
+        for curve in to_do:
+            yield curve, goal
 
 
 def _search(kernel: Kernel, longest_s: float) -> CurveSearch:
     return CurveSearch(kernel.points, kernel.longest_s or longest_s, kernel.dense_to)
 
 
-def _visit(curve: _Curve, bench: Bench, goal: float) -> None:
-    """Measure points of a curve until it is expected to stray less than the goal."""
+def _visit(curve: _Curve, bench: Bench, goal: float, until_s: float) -> None:
+    """Measure points of a curve until it is expected to stray less than the goal, or time is up."""
     try:
         maker = curve.kernel.prepare()
-        while (point := curve.search.next(goal)) is not None:
+        while (point := curve.search.next(goal)) is not None and time.monotonic() < until_s:
             _measure(curve, maker, point, bench)
     except Exception as error:  # a kernel of a library may fail in any way
         curve.failure = f"{type(error).__name__}: {_first_line(error)}"
@@ -172,7 +207,9 @@ def _check(curve: _Curve, maker: Maker, point: int) -> None:
         )
 
 
-def _summary(curves: Sequence[_Curve], wanted: float, drift: float, seconds: float) -> Campaign:
+def _summary(
+    curves: Sequence[_Curve], wanted: float, drift: float, seconds: float, interrupted: bool
+) -> Campaign:
     errors: dict[str, float] = {}
     for curve in curves:
         columns = curve.kernel.columns
@@ -189,6 +226,7 @@ def _summary(curves: Sequence[_Curve], wanted: float, drift: float, seconds: flo
         unfinished=sum(c.search.next(wanted) is not None for c in sound),
         saved=sum(c.search.saved for c in sound),
         seconds=seconds,
+        interrupted=interrupted,
     )
 
 

@@ -1,21 +1,41 @@
-"""Power against load: read from the counters of a GPU, declared for a processor."""
+"""Power against load: read from the counters of a GPU, declared for a processor.
+
+Load is the tokens of an iteration. A stack of square layers, larger than any cache, multiplies so
+many rows again and again: few rows only read weights, many keep the arithmetic busy.
+"""
 
 from __future__ import annotations
 
 # mypy: disable-error-code="import-not-found, import-untyped, no-untyped-call, unused-ignore"
 # mypy: disable-error-code="no-any-return, attr-defined"
 import time
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from infsim.calibrate.measure.torch_case import random, require_torch
 from infsim.cluster.device import Device
 
-LOADS = (0.0, 0.25, 0.5, 0.75, 1.0)
-LEVEL_S = 4.0
+LOADS = (1, 8, 32, 128, 512, 2048, 8192)
+"""Tokens of an iteration."""
 SETTLE_S = 1.0
-SLICE_S = 0.02
-WIDTH = 8192
-"""Square bf16 products: 1.1 TFLOP each, the heaviest thing a GPU does for long."""
+"""Clocks and the meter follow a new load within this."""
+LEVEL_S = 2.0
+WIDTH, LAYERS = 8192, 8
+"""Of the stack: 1 GiB of weights in 16 bits."""
+
+
+class Meter(Protocol):
+    """What tells the energy of a device."""
+
+    source: str
+
+    def energy_j(self) -> float:
+        """Joules since some moment in the past; to be asked often enough if it is sampled."""
+        ...
+
+
+Work = Callable[[int], object]
+"""Compute an iteration of so many tokens, and wait until it is done."""
 
 
 def power_table(device: str, known: Device) -> dict[str, Any]:
@@ -28,12 +48,72 @@ def power_table(device: str, known: Device) -> dict[str, Any]:
     known : Device
         Its entry in the catalogue.
     """
-    if device == "cuda":
-        try:
-            return _measured()
-        except Exception as error:  # no pynvml, no rights, no counter
-            return _declared(known, f"NVML: {type(error).__name__}: {error}")
-    return _declared(known, "no energy counter is read on processors")
+    if device != "cuda":
+        return _declared(known, "no energy counter is read on processors")
+    try:
+        from infsim.calibrate.measure.nvml import NvmlMeter
+
+        with NvmlMeter() as meter:
+            return levels(meter, stack(device)) | {"limit_w": meter.limit_w}
+    except Exception as error:  # no pynvml, no rights, no counter
+        return _declared(known, f"NVML: {type(error).__name__}: {error}")
+
+
+def levels(
+    meter: Meter,
+    work: Work,
+    loads: Sequence[int] = LOADS,
+    settle_s: float = SETTLE_S,
+    level_s: float = LEVEL_S,
+    now: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], object] = time.sleep,
+) -> dict[str, Any]:
+    """Return mean power without work, and at each load.
+
+    Parameters
+    ----------
+    meter : Meter
+    work : callable
+    loads : sequence of int
+    settle_s, level_s : float
+        How long a load is kept before the meter is read, and then until it is read again.
+    now, sleep : callable
+        The clock.
+    """
+
+    def mean_w(run: Callable[[], object]) -> float:
+        for seconds in (settle_s, level_s):
+            began, before_j = now(), meter.energy_j()
+            while now() - began < seconds:
+                run()
+                meter.energy_j()
+        return round((meter.energy_j() - before_j) / (now() - began), 1)
+
+    return {
+        "source": meter.source,
+        "idle_w": mean_w(lambda: sleep(0.05)),
+        "levels": [
+            {"tokens": tokens, "power_w": mean_w(lambda: work(tokens))}  # noqa: B023 - called now
+            for tokens in loads
+        ],
+    }
+
+
+def stack(device: str) -> Work:
+    """Return the work of a stack of layers in bf16."""
+    torch = require_torch()
+    weights = [random(WIDTH, WIDTH, form="bf16", device=device) / WIDTH**0.5 for _ in range(LAYERS)]
+    inputs = {tokens: random(tokens, WIDTH, form="bf16", device=device) for tokens in LOADS}
+
+    def work(tokens: int) -> None:
+        x = inputs[tokens]
+        for _ in range(max(1, 256 // tokens)):  # enough of them that waiting does not count
+            for matrix in weights:
+                x = torch.nn.functional.linear(x, matrix)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return work
 
 
 def _declared(known: Device, reason: str) -> dict[str, Any]:
@@ -42,50 +122,3 @@ def _declared(known: Device, reason: str) -> dict[str, Any]:
         "idle_w": known.idle_w,
         "active_w": known.active_w,
     }
-
-
-def _measured() -> dict[str, Any]:
-    """Mean power at shares of time in which the device is busy."""
-    import pynvml
-
-    pynvml.nvmlInit()
-    try:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-        levels = [{"load": load, "power_w": round(_level(load, handle), 1)} for load in LOADS]
-        return {
-            "source": "NVML total energy, bf16 products in slices of 20 ms",
-            "levels": levels,
-            "limit_w": pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1e3,
-        }
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _level(load: float, handle: Any) -> float:
-    """Mean watts over some seconds at a load."""
-    import pynvml
-
-    work = _Work()
-    work.keep(load, SETTLE_S)
-    before_mj, began = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle), time.monotonic()
-    work.keep(load, LEVEL_S)
-    after_mj = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    return (after_mj - before_mj) * 1e-3 / (time.monotonic() - began)
-
-
-class _Work:
-    """Products that keep a device busy for a share of the time."""
-
-    def __init__(self) -> None:
-        self._torch = require_torch()
-        self._x, self._y = (random(WIDTH, WIDTH, form="bf16", device="cuda") for _ in range(2))
-
-    def keep(self, load: float, seconds: float) -> None:
-        """Keep the load for some seconds."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            busy = time.monotonic() + load * SLICE_S
-            while time.monotonic() < busy:
-                self._x @ self._y
-                self._torch.cuda.synchronize()
-            time.sleep((1 - load) * SLICE_S)

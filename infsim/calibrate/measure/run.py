@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,9 +52,14 @@ class Plan:
 
 
 def run(
-    plan: Plan, kernels: Callable[[], Sequence[Kernel]], say: Callable[[str], None] = print
+    plan: Plan,
+    kernels: Callable[[], Sequence[Kernel]],
+    say: Callable[[str], None] = print,
+    keep: Callable[[KernelTable], object] = lambda _: None,
 ) -> KernelTable:
     """Measure kernels on this machine.
+
+    Ctrl-C ends the campaign as if its budget was spent.
 
     Parameters
     ----------
@@ -62,6 +68,8 @@ def run(
         Returns them once the device is known to be there.
     say : callable
         Told what goes on, a line at a time.
+    keep : callable
+        Given the table of what was measured so far, now and then.
 
     Returns
     -------
@@ -77,13 +85,24 @@ def run(
         If the machine changed meanwhile.
     """
     known = load_device(plan.hardware)
+    began = time.monotonic()
     stand = bench(plan.device)
     say(f"reference kernel: {stand.baseline_s * 1e3:.3g} ms")
-    found = measure(kernels(), stand, plan.budget_s, plan.wanted, plan.longest_s, say)
+    power = power_table(plan.device, known)
+    say(f"power: {power['source']}")
+    to_do = kernels()
+
+    def table(found: Campaign) -> KernelTable:
+        meta = _meta(plan, known, stand, found, power)
+        return _possible(KernelTable.from_rows(found.rows, meta), known)
+
+    left_s = plan.budget_s - (time.monotonic() - began)
+    found = measure(
+        to_do, stand, left_s, plan.wanted, plan.longest_s, say, lambda found: keep(table(found))
+    )
     if not found.rows:
         raise InputError(f"nothing could be measured: {found.unavailable}")
-    meta = _meta(plan, known, stand, found)
-    return _possible(KernelTable.from_rows(found.rows, meta), known)
+    return table(found)
 
 
 def _possible(table: KernelTable, device: Device) -> KernelTable:
@@ -93,7 +112,7 @@ def _possible(table: KernelTable, device: Device) -> KernelTable:
     return table.take(~wrong).with_meta(refused=refused)
 
 
-def _meta(plan: Plan, known: Device, stand: Bench, found: Campaign) -> Meta:
+def _meta(plan: Plan, known: Device, stand: Bench, found: Campaign, power: dict[str, Any]) -> Meta:
     spreads = [row["spread_s"] / row["time_s"] for row in found.rows]
     extra: dict[str, Any] = {
         "machine": machine.description(plan.device),
@@ -108,10 +127,11 @@ def _meta(plan: Plan, known: Device, stand: Bench, found: Campaign) -> Meta:
             "points_unsteady": found.unsteady,
             "curves_unfinished": found.unfinished,
             "seconds": round(found.seconds, 1),
-        },
+        }
+        | ({"interrupted": True} if found.interrupted else {}),
         "correctness": found.errors,
         "unavailable": found.unavailable,
-        "power": power_table(plan.device, known),
+        "power": power,
     }
     return Meta(
         hardware=known.name,

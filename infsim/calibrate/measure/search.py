@@ -48,7 +48,8 @@ class CurveSearch:
         Parameters
         ----------
         wanted : float
-            Relative error to be content with; with 0 every point is measured.
+            Relative error to be content with; with 0 every point is measured, with infinity only
+            the ends.
 
         Returns
         -------
@@ -58,6 +59,8 @@ class CurveSearch:
         end = self._end()
         if end is not None:
             return self.points[end]
+        if wanted == inf:
+            return None
         dense = [i for i in self._fresh() if self.points[i] <= self.dense_to]
         if dense:
             return self.points[dense[0]]

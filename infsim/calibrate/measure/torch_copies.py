@@ -28,9 +28,13 @@ def copies(device: str) -> Iterator[Kernel]:
 
 
 def collectives(device: str) -> Iterator[Kernel]:
-    """Yield all-reduces between CUDA devices; none where there are not several."""
-    torch = require_torch()
-    count = torch.cuda.device_count() if device == "cuda" else 0
+    """Yield all-reduces: between CUDA devices where there are several, or two processes."""
+    if device == "cpu":
+        from infsim.calibrate.measure.gloo import all_reduce
+
+        yield from all_reduce()
+        return
+    count = require_torch().cuda.device_count()
     for ranks in (2, 4, 8):
         if ranks <= count:
             yield _all_reduce(ranks)

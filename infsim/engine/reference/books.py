@@ -73,6 +73,7 @@ class Books:
             bytes_received=sum(transport.bytes_received),
             bytes_lost=transport.bytes_lost,
             bytes_in_flight=transport.bytes_in_flight,
+            priced=sum(cost.calls for cost in costs.step_costs()),
             extrapolated=sum(cost.extrapolated for cost in costs.step_costs()),
         )
         self._audit()

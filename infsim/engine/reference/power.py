@@ -18,7 +18,8 @@ class Meter:
         self.world = world
         self.node = node
         self.site = world.experiment.cluster.sites[node.machine.site]
-        self.draw = PowerDraw.of(node.machine, self.site)
+        power = world.experiment.costs.power(node.index)
+        self.draw = PowerDraw(node.machine, self.site, power)
         self.since_s = 0.0
         self.up_s = self.down_s = self.busy_s = self.loading_s = 0.0
         self.energy_j = self.carbon_g = self.energy_cost = 0.0
@@ -32,10 +33,12 @@ class Meter:
         if self.node.status == "down":
             self.down_s += span_s
             return
-        busy = self.node.running is not None
+        extra_w = 0.0
+        if self.node.running is not None:
+            extra_w = self.draw.extra_w(sum(item.tokens for item in self.node.running.items))
+            self.busy_s += span_s
         self.up_s += span_s
-        self.busy_s += span_s if busy else 0.0
         self.loading_s += span_s if self.node.status == "loading" else 0.0
-        self.energy_j += self.draw.energy_j(span_s, span_s if busy else 0.0)
-        self.carbon_g += self.draw.per_kwh(intensity, intensity if busy else 0.0)
-        self.energy_cost += self.draw.per_kwh(price, price if busy else 0.0)
+        self.energy_j += self.draw.energy_j(span_s, span_s * extra_w)
+        self.carbon_g += self.draw.per_kwh(intensity, intensity * extra_w)
+        self.energy_cost += self.draw.per_kwh(price, price * extra_w)
