@@ -78,6 +78,9 @@ def import_(
     ] = None,
     device: Annotated[str | None, typer.Option(help="Device of `infsim list devices`.")] = None,
     model: Annotated[str | None, typer.Option(help="Model of `infsim list models`.")] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="Number format of `infsim list formats`.")
+    ] = None,
     json: JsonOption = False,
     figures: FiguresOption = None,
 ) -> None:
@@ -87,7 +90,7 @@ def import_(
     from infsim.fidelity.runs import compare_recorded
     from infsim.fidelity.vllm import read_vllm
 
-    recorded = read_vllm(folder, device, model, prompts)
+    recorded = read_vllm(folder, device, model, format_, prompts)
     if kernels is None:
         comparison = compare_recorded(recorded)
     else:

@@ -136,7 +136,7 @@ def together(parts: Sequence[Times]) -> dict[str, Floats]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def compare(recorded: Recorded, record: RunRecord, late_s: float = 0.0) -> Comparison:
+def compare(recorded: Recorded, record: RunRecord) -> Comparison:
     """Compare a recorded run with its simulation.
 
     Parameters
@@ -144,8 +144,6 @@ def compare(recorded: Recorded, record: RunRecord, late_s: float = 0.0) -> Compa
     recorded : Recorded
     record : RunRecord
         With the requests in the same order, as `infsim.fidelity.replay.replay` returns it.
-    late_s : float
-        When the simulated engine began to serve, for a note.
 
     Returns
     -------
@@ -161,10 +159,7 @@ def compare(recorded: Recorded, record: RunRecord, late_s: float = 0.0) -> Compa
     engines = f"{serving.replicas} engines, each on " if serving.replicas > 1 else ""
     devices = f"{serving.devices} x " if serving.devices > 1 else ""
     extrapolated = record.counters["extrapolated"]
-    notes = {
-        f"{extrapolated:.0f} iterations were outside of what was measured": extrapolated,
-        f"a cold start: serves from {late_s:.2f} s on, as the first token tells": late_s,
-    }
+    outside = f"{extrapolated:.0f} iterations were outside of what was measured"
     return Comparison(
         name=recorded.name,
         about=f"{count} requests, {serving.model} in {serving.format} on"
@@ -172,7 +167,7 @@ def compare(recorded: Recorded, record: RunRecord, late_s: float = 0.0) -> Compa
         parts=(Part("", real, simulated_times(record)),),
         capacity=Row.of(CAPACITY, count / real_s, count / made_s) if saturated else None,
         others=(Row.of("time to serve all", real_s, made_s),),
-        notes=[note for note, amount in notes.items() if amount],
+        notes=(*recorded.notes, *([outside] if extrapolated else [])),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from infsim.errors import InputError, Where
@@ -9,7 +10,7 @@ from infsim.fidelity.comparison import Comparison, compare
 from infsim.fidelity.llama_cpp import compare_llama_cpp, is_llama_cpp
 from infsim.fidelity.pipeline import compare_pipeline, is_pipeline
 from infsim.fidelity.recorded import Recorded
-from infsim.fidelity.replay import cold_start_s, replay
+from infsim.fidelity.replay import simulated
 from infsim.fidelity.vllm import is_vllm, read_vllm
 from infsim.paths import data_folder
 
@@ -56,7 +57,7 @@ def compare_run(folder: Path) -> list[Comparison]:
 
 
 def compare_recorded(recorded: Recorded, costs: str | Path = "calibrated") -> Comparison:
-    """Simulate a recorded serving engine, cold at first if it was, and compare.
+    """Simulate a recorded serving engine as faithfully as its data allow, and compare.
 
     Parameters
     ----------
@@ -69,5 +70,10 @@ def compare_recorded(recorded: Recorded, costs: str | Path = "calibrated") -> Co
     InputError
         If a request cannot be served.
     """
-    late_s = cold_start_s(recorded, costs)
-    return compare(recorded, replay(recorded, costs, late_s), late_s)
+    found = simulated(recorded, costs)
+    comparison = compare(recorded, found.record)
+    late = f"a cold start: serves from {found.late_s:.2f} s on, as the first token tells"
+    longest = f"attention waits for the longest context, {found.longest:.1f} times the mean one"
+    notes = {late: found.late_s > 0, longest: found.longest > 1}
+    told = [note for note, holds in notes.items() if holds]
+    return replace(comparison, notes=[*comparison.notes, *told])
