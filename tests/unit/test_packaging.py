@@ -107,6 +107,11 @@ def test_it_finds_its_data(python: Path, tmp_path: Path) -> None:
     ).read_text(encoding="utf-8")
 
 
+def test_it_prints_the_same_fidelity_table(python: Path, tmp_path: Path) -> None:
+    table = call(sys.executable, "-m", "infsim", "fidelity", cwd=ROOT)
+    assert call(python.with_name("infsim"), "fidelity", cwd=tmp_path) == table
+
+
 def test_it_runs_what_it_ships(python: Path, tmp_path: Path) -> None:
     for path in (ROOT / "scenarios").glob("*.yaml"):
         assert "valid" in call(python, "-m", "infsim", "validate", path.stem, cwd=tmp_path)
