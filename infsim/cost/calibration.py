@@ -20,6 +20,7 @@ from infsim.paths import data_folder
 
 FILE = "costs.json"
 MICRO = 1e-6
+ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER = "all_reduce", "all_gather", "reduce_scatter"
 
 
 @dataclass(frozen=True)
@@ -149,10 +150,20 @@ class ElementTable:
 
 @dataclass(frozen=True)
 class CollectiveTable:
-    """Time of an all-reduce over some devices of a machine, against bytes."""
+    """Time of a collective operation of some devices of a machine, against bytes.
+
+    Attributes
+    ----------
+    devices : int
+    curve : Curve
+        Against the bytes that a device gives to an all-reduce or an all-gather, or gets from a
+        reduce-scatter.
+    name : {"all_reduce", "all_gather", "reduce_scatter"}
+    """
 
     devices: int
     curve: Curve
+    name: str = ALL_REDUCE
 
 
 @dataclass(frozen=True)
@@ -213,9 +224,7 @@ class Calibration:
                 {"kernel": t.kernel, "width": t.width, **_curve_json(t.curve)}
                 for t in self.elements
             ],
-            "collective": [
-                {"devices": t.devices, **_curve_json(t.curve)} for t in self.collectives
-            ],
+            "collective": [_collective_json(table) for table in self.collectives],
         }
 
     @classmethod
@@ -247,7 +256,8 @@ class Calibration:
                     for entry in data["element"]
                 ),
                 collectives=tuple(
-                    CollectiveTable(entry["devices"], _curve(entry)) for entry in data["collective"]
+                    CollectiveTable(entry["devices"], _curve(entry), entry.get("name", ALL_REDUCE))
+                    for entry in data["collective"]
                 ),
                 iteration_s=None if iteration is None else iteration * MICRO,
                 power=None if power is None else PowerTable.from_json(power),
@@ -308,6 +318,11 @@ def _curve_json(curve: Curve) -> dict[str, Any]:
 
 def _curve(entry: Mapping[str, Any]) -> Curve:
     return Curve(tuple(entry["x"]), _seconds(entry["time_us"]))
+
+
+def _collective_json(table: CollectiveTable) -> dict[str, Any]:
+    named = {} if table.name == ALL_REDUCE else {"name": table.name}
+    return {"devices": table.devices, **named, **_curve_json(table.curve)}
 
 
 def _linear_json(table: LinearTable) -> dict[str, Any]:

@@ -10,7 +10,16 @@ from math import log
 from infsim.cluster.device import Device
 from infsim.cluster.node import Node
 from infsim.cost.attention import AttentionTime
-from infsim.cost.calibration import AttentionTable, Calibration, ElementTable, LinearTable
+from infsim.cost.calibration import (
+    ALL_GATHER,
+    ALL_REDUCE,
+    REDUCE_SCATTER,
+    AttentionTable,
+    Calibration,
+    CollectiveTable,
+    ElementTable,
+    LinearTable,
+)
 from infsim.cost.curves import Curve, total
 from infsim.cost.linear import LAUNCH_S, LinearTimes, Peak
 from infsim.model.catalog import load_format
@@ -129,9 +138,9 @@ class SpanKernels:
                 yield count, self._element("kv_write", 2 * keys / devices)
         exchanged = self._node.data_parallel > 1 and op.experts > 1
         if devices > 1:
-            yield (norms - exchanged) * count, self._reduction(op, devices, 1)
+            yield (norms - exchanged) * count, self._reduction(op, devices)
         if exchanged:
-            yield count, self._reduction(op, self._node.count, self._node.data_parallel)
+            yield from ((count, curve) for curve in self._exchange(op))
 
     def _matrix(self, matrix: Linear) -> Curve:
         n, k = matrix.shard(self._node.tensor_parallel)
@@ -164,13 +173,29 @@ class SpanKernels:
             return Curve((1.0, MANY), (LAUNCH_S + moved_s, LAUNCH_S + MANY * moved_s))
         return table.curve.scaled(width / table.width)
 
-    def _reduction(self, op: Operator, devices: int, ranks: int) -> Curve:
+    def _exchange(self, op: Operator) -> Iterator[Curve]:
+        """Seconds of bringing the tokens of all ranks to the experts, and the answers back."""
+        devices = self._node.count
+        known = [self._collective(name, devices) for name in (ALL_GATHER, REDUCE_SCATTER)]
+        if all(known):
+            token_bytes = op.output_values * self._form.activation_bits / 8
+            yield from (table.curve.scaled(token_bytes) for table in known if table)
+        else:
+            yield self._reduction(op, devices, self._node.data_parallel)
+
+    def _collective(self, name: str, devices: int) -> CollectiveTable | None:
+        """The table of an operation, unless the scenario states the interconnect."""
+        if self._node.interconnect_bytes_per_s is not None:
+            return None
+        tables = self._calibration.collectives
+        return next((t for t in tables if (t.name, t.devices) == (name, devices)), None)
+
+    def _reduction(self, op: Operator, devices: int, ranks: int = 1) -> Curve:
         """Seconds of one all-reduce of what leaves the operator for the tokens of some ranks."""
         node = self._node
         token_bytes = ranks * op.output_values * self._form.activation_bits / 8
-        for table in self._calibration.collectives:
-            if table.devices == devices and node.interconnect_bytes_per_s is None:
-                return table.curve.scaled(token_bytes)
+        if table := self._collective(ALL_REDUCE, devices):
+            return table.curve.scaled(token_bytes)
         bandwidth = node.interconnect_bytes_per_s or node.device.interconnect_bytes_per_s
         latency_s = node.interconnect_latency_s
         token_s = 2 * (devices - 1) / devices * token_bytes / bandwidth

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from infsim.cluster.device import load_device
 from infsim.cluster.node import Node
+from infsim.cost.calibration import ALL_GATHER, REDUCE_SCATTER, Calibration, device_calibration
+from infsim.cost.curves import Curve
 from infsim.cost.interface import StepCost
 from infsim.cost.sources import step_cost
 from infsim.errors import InputError
@@ -63,6 +65,27 @@ def test_an_exchange_takes_time() -> None:
             decode_s(step_cost(n, load_format("bf16"), operators, source), 64) for n in (node, slow)
         ]
         assert times[1] > times[0]
+
+
+def test_measured_exchanges_are_gathers_and_scatters() -> None:
+    """Each twice as slow: as much more as it takes for the bytes of a rank, in every layer."""
+    known = device_calibration("rtx-pro-6000")
+    assert known is not None
+    node = Node("n", load_device("rtx-pro-6000"), 2, data_parallel=2)
+    model = load("qwen3-30b-a3b")
+    operators = model.graph.operators
+    layers = sum(op.experts > 1 for op in operators)
+
+    def of(calibration: Calibration) -> float:
+        return decode_s(step_cost(node, load_format("bf16"), operators, calibration), 64)
+
+    for name in (ALL_GATHER, REDUCE_SCATTER):
+        (table,) = (t for t in known.collectives if (t.name, t.devices) == (name, 2))
+        slow = replace(table, curve=Curve(table.curve.x, tuple(2 * t for t in table.curve.time_s)))
+        slower = tuple(slow if t is table else t for t in known.collectives)
+        once_s = table.curve.at(64 * 2048 * 2)  # 64 tokens of 2,048 values in 16 bits
+        more_s = of(replace(known, collectives=slower)) - of(known)
+        assert more_s == pytest.approx(layers * once_s)
 
 
 def test_ranks_have_to_be_equal() -> None:

@@ -8,10 +8,17 @@ from numpy.typing import NDArray
 from infsim.calibrate.fit.points import curves
 from infsim.calibrate.fit.thin import thinned_curve
 from infsim.calibrate.table import KernelTable
-from infsim.cost.calibration import CollectiveTable, ElementTable
+from infsim.cost.calibration import (
+    ALL_GATHER,
+    ALL_REDUCE,
+    REDUCE_SCATTER,
+    CollectiveTable,
+    ElementTable,
+)
 from infsim.cost.curves import Curve
 
 KERNELS = ("norm", "activation", "rotary", "residual", "kv_write", "embedding", "sample")
+_COLLECTIVES = (ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER)
 _OTHER_NORMS = ("final_norm", "head_norm")
 
 
@@ -38,16 +45,17 @@ def fit_elements(table: KernelTable) -> list[ElementTable]:
 
 
 def fit_collectives(table: KernelTable) -> list[CollectiveTable]:
-    """Return the curve of all-reduces inside a machine, by devices: the fastest library's."""
-    rows = table.select(kernel="collective", name="all_reduce")
-    rows = rows.take((rows["nodes"] <= 1) & (rows["bytes"] > 0))
-    best: dict[int, Curve] = {}
-    for (_, devices), curve in curves(rows, ("library", "devices"), "bytes").items():
-        count = devices
-        if count not in best or curve.at(2**20) < best[count].at(2**20):
-            best[count] = curve
+    """Return the curves of operations inside a machine, by devices: the fastest library's."""
+    rows = table.select(kernel="collective")
+    rows = rows.take((rows["nodes"] <= 1) & (rows["bytes"] > 0) & _among(rows, _COLLECTIVES))
+    best: dict[tuple[str, int], Curve] = {}
+    for (_, *key), curve in curves(rows, ("library", "name", "devices"), "bytes").items():
+        operation = key[0], key[1]
+        if operation not in best or curve.at(2**20) < best[operation].at(2**20):
+            best[operation] = curve
     return [
-        CollectiveTable(devices, thinned_curve(curve)) for devices, curve in sorted(best.items())
+        CollectiveTable(devices, thinned_curve(curve), name)
+        for (name, devices), curve in sorted(best.items())
     ]
 
 
