@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from infsim.fidelity.comparison import Row, compare
-from infsim.fidelity.replay import replay
+from infsim.fidelity.replay import simulated
 from infsim.fidelity.vllm import read_vllm
 from tests.command import start
 from tests.shared_data import shared
@@ -13,26 +15,38 @@ from tests.shared_data import shared
 RUN = "fidelity/vllm-0.19-rtx4090-llama3.1-8b"
 KERNELS = "kernels/llmservingsim-rtx4090-llama3.1-8b"
 
-# What was found, rounded up. The rest comes from prompts that begin alike: the server found some
-# of their KV (its steps are too short for all of the prompt), the recording does not say how much.
-BOUNDS = {
-    "TTFT mean": 0.02, "TTFT P50": 0.01, "TTFT P90": 0.02, "TTFT P95": 0.10, "TTFT P99": 0.02,
-    "TPOT mean": 0.01, "TPOT P50": 0.01, "TPOT P90": 0.05, "TPOT P95": 0.05, "TPOT P99": 0.01,
-    "E2E mean": 0.02, "E2E P50": 0.05, "E2E P90": 0.02, "E2E P95": 0.02, "E2E P99": 0.02,
-    "time to serve all": 0.01,
-    "TTFT MAPE": 0.04, "TPOT MAPE": 0.06, "E2E MAPE": 0.02,
-}  # fmt: skip
+FIGURES = [
+    f"{m} {f}" for m in ("TTFT", "TPOT", "E2E") for f in ("mean", "P50", "P90", "P95", "P99")
+]
+WORST = 0.01
+SINGLE = 0.02
+"""Mean error of single requests."""
 
 
 @pytest.fixture(scope="module")
 def rows() -> dict[str, Row]:
     recorded = read_vllm(shared(RUN))
-    return {row.name: row for row in compare(recorded, replay(recorded)).rows}
+    return {row.name: row for row in compare(recorded, simulated(recorded).record).rows}
 
 
-@pytest.mark.parametrize("name", BOUNDS)
-def test_a_real_server_is_met(rows: dict[str, Row], name: str) -> None:
-    assert abs(rows[name].error) < BOUNDS[name]
+@pytest.mark.parametrize("name", [*FIGURES, "time to serve all"])
+def test_every_figure_of_a_real_server_is_met_within_1_percent(
+    rows: dict[str, Row], name: str
+) -> None:
+    assert abs(rows[name].error) < WORST
+
+
+@pytest.mark.parametrize("name", ["TTFT MAPE", "TPOT MAPE", "E2E MAPE"])
+def test_single_requests_are_met(rows: dict[str, Row], name: str) -> None:
+    assert rows[name].error < SINGLE
+
+
+def test_what_is_known_of_the_prompts_and_of_the_start_matters() -> None:
+    """Without them a percentile is off by 9 %: a comparison that cannot fail would be none."""
+    recorded = read_vllm(shared(RUN))
+    unlike = replace(recorded, hashes=None)
+    rows = {row.name: row for row in compare(unlike, simulated(unlike).record).rows}
+    assert rows["TTFT P95"].error > 0.05
 
 
 def test_the_recorded_times_are_those_of_the_file(rows: dict[str, Row]) -> None:
