@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from math import inf
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
 
 from infsim.cost.interface import StepCost
 
@@ -49,18 +52,25 @@ class TableStepCost(StepCost):
 def fit(steps: Mapping[str, Any]) -> TableStepCost:
     """Fit a stage to its iterations: least absolute relative errors, so that outliers do not count.
 
-    An iteration takes longer now and then because other programs run; on a machine that is
-    shared, the figures compared are therefore medians, too.
+    The table rises from knot to knot and no slope is negative: prompts alone would not tell tokens
+    from pairs, since the pairs of one follow from its tokens. An iteration takes longer now and
+    then because other programs run; on a machine that is shared, the figures compared are
+    therefore medians, too.
     """
     tokens = steps["prefill_tokens"] + steps["decode_sequences"]
-    hats = np.column_stack([np.interp(tokens, KNOTS, row) for row in np.eye(len(KNOTS))])
-    columns = np.column_stack([hats, steps["prefill_pairs"], steps["decode_context"]])
+    columns = np.column_stack([_rises(tokens), steps["prefill_pairs"], steps["decode_context"]])
     expected = time = steps["time_us"].astype(float)
     weight = 1 / expected
     for _ in range(ITERATIONS):
-        found = np.linalg.lstsq(columns * weight[:, None], time * weight, rcond=None)[0]
+        found = nnls(columns * weight[:, None], time * weight)[0]
         expected = np.maximum(columns @ found, 0.1 * time)
         weight = 1 / expected / np.sqrt(np.maximum(np.abs(time / expected - 1), 1e-3))
     found = found / 1e6
-    table = np.interp(np.arange(KNOTS[-1] + 1), KNOTS, found[:-2])
+    table = _rises(np.arange(KNOTS[-1] + 1)) @ found[:-2]
     return TableStepCost(table.tolist(), float(found[-2]), float(found[-1]))
+
+
+def _rises(tokens: NDArray[Any]) -> NDArray[np.float64]:
+    """Return a column for the first knot, and one for the rise from each knot to the next."""
+    between = [np.clip((tokens - low) / (high - low), 0.0, 1.0) for low, high in pairwise(KNOTS)]
+    return np.column_stack([np.ones(len(tokens)), *between])

@@ -3,9 +3,10 @@
     python -m tests.fidelity.pipeline.record
 
 For each format of the activations: prompts of many lengths and bursts of them, from which the cost
-of each stage is fitted; requests one at a time; requests together; and three requests in whose
-middle a stage is killed, next to the same ones undisturbed. About six minutes of real time, in
-which the processes need a tenth of two cores: do it on a quiet machine.
+of each stage is fitted; requests one at a time; requests together; requests that all come at once
+(the capacity); and three requests in whose middle a stage is killed, next to the same ones
+undisturbed. About eight minutes of real time, in which the processes need a tenth of two cores:
+do it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -88,8 +89,9 @@ class Recorder:
         for length in (2, 4, 8, 16, 32, 48, 64, 80, 96, 112, 128):
             self.cluster.run([self._ask(0.0, length, 6)])
         for size in (3, 6, 9, 12):
-            lengths = self.rng.integers(4, 64, size)
-            self.cluster.run([self._ask(0.05 * i, int(n), 8) for i, n in enumerate(lengths)])
+            for gap_s in (0.05, 0.0):
+                lengths = self.rng.integers(4, 64, size)
+                self.cluster.run([self._ask(gap_s * i, int(n), 8) for i, n in enumerate(lengths)])
         logs = self.cluster.logs()
         self.hops_s += hops(logs)
         for stage, rows in enumerate(logs):
