@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from infsim.errors import InputError, did_you_mean
 
@@ -50,6 +51,11 @@ def data_file(folder: str, name: str, suffixes: Sequence[str]) -> Path:
     suffixes : sequence of str
         Accepted suffixes with their dot; earlier ones are preferred.
 
+    Returns
+    -------
+    Path
+        The file; the folder of a fetched public trace of several files.
+
     Raises
     ------
     InputError
@@ -62,7 +68,7 @@ def data_file(folder: str, name: str, suffixes: Sequence[str]) -> Path:
     shipped = data_names(folder, suffixes)
     public = public_names() if folder == "traces" else ()
     if name in public:
-        return _fetched(name, suffixes)
+        return _fetched(name)
     hints = [f"infsim ships {', '.join(shipped)}"] if shipped else []
     if public:
         hints.append("infsim trace fetch --list shows what can be fetched")
@@ -111,14 +117,63 @@ def fetched_files(name: str) -> tuple[Path, ...]:
     return tuple(sorted(p for p in found if not p.name.startswith(".")))
 
 
-def _fetched(name: str, suffixes: Sequence[str]) -> Path:
-    """Return the file of a public trace."""
-    files = fetched_files(name)
-    if not files:
+def public_files(name: str) -> tuple[Path, ...] | None:
+    """Return all files of a fetched public trace, or the one that is named as ``NAME/FILE``.
+
+    None if it is no name of a public trace.
+
+    Raises
+    ------
+    InputError
+        If not all of its files are there, or it has no such file.
+    """
+    name, _, file = name.partition("/")
+    if name not in public_names():
+        return None
+    wanted = _entry(name)["files"]
+    here = {path.name: path for path in fetched_files(name)}
+    missing = len(wanted) - sum(each in here for each in wanted)
+    if missing:
         raise InputError(
-            f"{name!r} is a public trace that is not on this machine yet",
+            f"{name!r} is a public trace that is not on this machine yet"
+            + (f", {missing} of {len(wanted)} files are missing" if here else ""),
             hint=f"fetch it with: infsim trace fetch {name}",
         )
-    if len(files) > 1 or not files[0].name.endswith(tuple(suffixes)):
-        raise InputError(f"{name!r} is no single trace of requests, but {fetched_folder(name)}")
-    return files[0]
+    if file and file not in wanted:
+        raise InputError(
+            f"{name!r} has no file {file!r}{did_you_mean(file, wanted)}",
+            hint=f"it has {_some(list(wanted))}",
+        )
+    return tuple(here[each] for each in ([file] if file else wanted))
+
+
+def public_file(name: str) -> Path | None:
+    """Return the one file of a public trace, see `public_files`."""
+    files = public_files(name)
+    if files is not None and len(files) > 1:
+        raise InputError(
+            f"{name!r} are {len(files)} files",
+            hint=f"name one of them, as in {name}/{files[0].name}",
+        )
+    return files[0] if files else None
+
+
+def _fetched(name: str) -> Path:
+    """Return the file of a public trace of requests; the folder if there are several."""
+    kind = _entry(name)["kind"]
+    if kind != "requests":
+        raise InputError(f"{name!r} is no trace of requests, but of {kind}")
+    files = public_files(name) or ()
+    return files[0] if len(files) == 1 else fetched_folder(name)
+
+
+def _entry(name: str) -> dict[str, Any]:
+    import yaml
+
+    text = (data_folder(PUBLIC) / f"{name}.yaml").read_text(encoding="utf-8")
+    entry: dict[str, Any] = yaml.safe_load(text)
+    return entry
+
+
+def _some(names: Sequence[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (" …" if len(names) > most else "")

@@ -13,6 +13,7 @@ from infsim.cli.main import app, command
 
 if TYPE_CHECKING:
     from infsim.cluster.churn.profile import ChurnProfile
+    from infsim.cluster.churn.statistics import Durations
     from infsim.cluster.churn.trace import ChurnTrace
 
 churn = typer.Typer(
@@ -26,7 +27,8 @@ app.add_typer(churn, name="churn")
 TracesArgument = Annotated[
     list[Path],
     typer.Argument(
-        metavar="TRACE...", help="Files of one observation: .avt, or .json of spot zones."
+        metavar="TRACE...",
+        help="Files of one observation, .avt or .json of spot zones, or the name of a fetched one.",
     ),
 ]
 FormatOption = Annotated[
@@ -52,19 +54,13 @@ def stats(
     figure: FigureOption = None,
 ) -> None:
     """Print how many nodes are online, how long they stay up and down, and what fails together."""
-    from infsim.cluster.churn.durations import fit_durations
     from infsim.cluster.churn.statistics import describe, durations_of
 
     trace = _read(traces, format_, start, end)
     _print_figures(describe(trace))
     print("\nall nodes pooled        family        AIC - best   KS   mean")
     for name, up in (("uptimes", True), ("downtimes", False)):
-        fits = fit_durations(durations_of(trace, up))
-        for fit in fits:
-            print(
-                f"  {name:<21} {fit.family:<12} {fit.aic - fits[0].aic:>11.4g}"
-                f" {fit.ks:>6.3f}   {_time(fit.distribution.mean_s)}"
-            )
+        _print_fits(name, durations_of(trace, up))
     if figure is not None:
         _draw(figure, [(trace.name, trace)])
 
@@ -99,11 +95,35 @@ def fit(
         _draw(figure, [("trace", trace), ("made", made_like(profile, trace, Streams(2)))])
 
 
+def _print_fits(name: str, durations: Durations) -> None:
+    from infsim.cluster.churn.durations import fit_durations
+    from infsim.errors import InputError
+
+    try:
+        fits = fit_durations(durations)
+    except InputError as error:
+        print(f"  {name:<21} {error}")
+        return
+    for fit in fits:
+        print(
+            f"  {name:<21} {fit.family:<12} {fit.aic - fits[0].aic:>11.4g}"
+            f" {fit.ks:>6.3f}   {_time(fit.distribution.mean_s)}"
+        )
+
+
 def _read(traces: Sequence[Path], format_: str | None, start: str, end: str | None) -> ChurnTrace:
     from infsim.cluster.churn.readers import read_churn
 
     end_s = inf if end is None else _seconds(end, "--end")
-    return read_churn(traces, format_).part(_seconds(start, "--start"), end_s)
+    files = [file for trace in traces for file in _files(trace)]
+    return read_churn(files, format_).part(_seconds(start, "--start"), end_s)
+
+
+def _files(trace: Path) -> Sequence[Path]:
+    """Return the files of a public trace that was fetched, if it is the name of one."""
+    from infsim.paths import public_files
+
+    return [trace] if trace.exists() else public_files(trace.as_posix()) or [trace]
 
 
 def _seconds(text: str, option: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -14,7 +15,8 @@ from infsim.cli.trace import trace
 @command("fetch", trace)
 def fetch(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Names of public traces.")
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Names of public traces, or the URL of a file."),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the names, and fetch none.")] = False,
     from_: Annotated[
@@ -25,14 +27,17 @@ def fetch(
             help="A folder or URL that holds the files; their checksums are checked all the same.",
         ),
     ] = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="Checksum that the file of a URL has to have.")
+    ] = None,
     timeout: Annotated[
         str, typer.Option(help="How long a server may send nothing before it is given up.")
     ] = "30 s",
 ) -> None:
     """Fetch public traces into the cache (INFSIM_CACHE), and print where they are.
 
-    What a broken download has left is gone on with. The name of a fetched trace of requests can
-    then be used as that of a shipped one, in scenarios and commands.
+    What a broken download has left is gone on with. The name of a fetched trace can then be used
+    for it, in scenarios and commands; of one with several files NAME/FILE for one of them.
     """
     from infsim.errors import InputError
     from infsim.units import UnitError, parse
@@ -49,6 +54,11 @@ def fetch(
         raise InputError(f"--timeout: {error}") from None
     if not timeout_s > 0:
         raise InputError(f"--timeout: {timeout!r} must be more than 0")
+    if any("://" in name for name in names):
+        _fetch_url(names, from_, sha256, timeout_s)
+        return
+    if sha256 is not None:
+        raise InputError("--sha256 is for a URL, public traces have known ones")
     wanted = [public.describe(name) for name in names]  # all of them, before the first byte
     for one in wanted:
         shown = _Progress(one.name, len(one.files))
@@ -56,6 +66,24 @@ def fetch(
         shown.end()
         print(path)
         print(f"{one.source}, licence: {one.licence}; cite {one.citation}", file=sys.stderr)
+
+
+def _fetch_url(
+    names: Sequence[str], from_: str | None, sha256: str | None, timeout_s: float
+) -> None:
+    from infsim.errors import InputError
+    from infsim.workload.download import sha256_of
+    from infsim.workload.fetch import fetch_url
+
+    if len(names) > 1 or from_ is not None:
+        raise InputError("a URL is fetched alone, and without --from")
+    (url,) = names
+    shown = _Progress(url, 1)
+    path = fetch_url(url, sha256=sha256, timeout_s=timeout_s, progress=shown)
+    shown.end()
+    print(path)
+    if sha256 is None:
+        print(f"not checked; to check it: --sha256 {sha256_of(path)}", file=sys.stderr)
 
 
 def _list() -> None:
@@ -92,7 +120,8 @@ class _Progress:
         """Take down what has come of a file."""
         if not self.seen or self.seen[-1] != file:
             self.seen.append(file)
-        text = f"{self.name}: {done / max(total, 1):4.0%} of {file}"
+        much = f"{done / total:4.0%}" if total else f"{done} bytes"
+        text = f"{self.name}: {much} of {file}"
         if self.files > 1:
             text += f" ({len(self.seen)} of {self.files})"
         if sys.stderr.isatty() and text != self.shown:

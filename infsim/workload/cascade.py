@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from infsim.errors import InputError
 from infsim.rng import Streams
 
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
 _GROUP = 16384
 """Expected requests that are spread at a time; part of what a seed means, not a parameter."""
 
-_HALVINGS = 24
-_FEWEST_PAIRS = 25.0
+SIZES = (3, 5, 9, 17, 33)
+"""Where the sizes of pieces are divided into classes: 2 requests, 3 to 4, …, 33 and more."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Cascade:
     each half, and so on; what is left in the shortest piece is spread evenly. How unequal the
     halves are is known for each halving, so that the counts have the index of dispersion of a
     trace on all time scales, which Poisson or renewal arrivals with the right rates do not have.
+    It is known for pieces with few and with many requests apart, as the many of a burst are often
+    spread smoothly, where the few between bursts are not.
 
     Attributes
     ----------
@@ -35,9 +40,10 @@ class Cascade:
         Expected requests of each window.
     window_s : float
         Length of a window.
-    burstiness : sequence of float
-        For each halving the intra-class correlation of the split, in [0, 1): two requests of
-        a piece fall into the same half with probability ``(1 + burstiness) / 2``. 0 is Poisson.
+    burstiness : sequence of sequences of float
+        For each halving, and each class of pieces by their size (see `SIZES`), the intra-class
+        correlation of the split, in [-1, 1): two requests of a piece fall into the same half with
+        probability ``(1 + burstiness) / 2``. 0 is Poisson; below, some pieces are halved evenly.
     cycles : int or None
         How often the windows are repeated, each time drawn anew; None: without end.
 
@@ -49,7 +55,7 @@ class Cascade:
 
     counts: Sequence[float]
     window_s: float
-    burstiness: Sequence[float] = ()
+    burstiness: Sequence[Sequence[float]] = ()
     cycles: int | None = 1
 
     def __post_init__(self) -> None:
@@ -57,9 +63,11 @@ class Cascade:
             raise InputError("counts must be 0 or more, and not all 0", key="counts")
         if not 0 < self.window_s < math.inf:
             raise InputError(f"a window of {self.window_s} s, must be above 0", key="window_s")
-        for value in self.burstiness:
-            if not 0 <= value < 1:
-                raise InputError(f"burstiness {value} is not in [0, 1)", key="burstiness")
+        for row in self.burstiness:
+            if len(row) != len(SIZES) + 1 or not all(-1 <= value < 1 for value in row):
+                raise InputError(
+                    f"burstiness {row} is not {len(SIZES) + 1} numbers in [-1, 1)", key="burstiness"
+                )
         if self.cycles is not None and self.cycles < 1:
             raise InputError(f"{self.cycles} cycles, must be at least 1", key="cycles")
 
@@ -68,7 +76,7 @@ class Cascade:
         """Length of all windows together."""
         return len(self.counts) * self.window_s
 
-    def times(self, streams: Streams, block: int) -> Iterator[NDArray[np.float64]]:
+    def times(self, streams: Streams, block: int) -> Iterator[Floats]:
         """Yield increasing times in seconds, at most `block` at a time."""
         generator = streams.stream("workload", "arrivals")
         counts = np.asarray(self.counts, dtype=np.float64)
@@ -83,19 +91,17 @@ class Cascade:
                 times = np.minimum(times, (start + first + len(part)) * self.window_s)
                 yield from (times[i : i + block] for i in range(0, len(times), block))
 
-    def _spread(
-        self, generator: np.random.Generator, count: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
+    def _spread(self, generator: np.random.Generator, count: Ints) -> Floats:
         """Return sorted times of so many requests in each window, from the first one's start."""
         piece = np.arange(len(count))
         width_s = self.window_s
         times = []
-        for correlation in self.burstiness:
+        for correlations in self.burstiness:
             # a request that is alone in its piece is uniform there, whatever the burstiness
             alone = count == 1
             times.append((piece[alone] + generator.random(int(alone.sum()))) * width_s)
             piece, count = piece[count > 1], count[count > 1]
-            left = generator.binomial(count, _shares(generator, correlation, len(count)))
+            left = _first_half(generator, np.asarray(correlations), count)
             piece = np.concatenate([2 * piece, 2 * piece + 1])
             count = np.concatenate([left, count - left])
             width_s /= 2
@@ -104,46 +110,38 @@ class Cascade:
         return np.sort(np.concatenate(times))
 
 
-def _shares(generator: np.random.Generator, correlation: float, n: int) -> NDArray[np.float64]:
-    """Draw what share of each piece falls into its first half."""
-    if correlation < 1e-6:
-        return np.full(n, 0.5)
-    shape = (1 / correlation - 1) / 2
-    return generator.beta(shape, shape, n)
+def _first_half(generator: np.random.Generator, correlations: Floats, count: Ints) -> Ints:
+    """Draw how many of the 2 or more requests of each piece fall into its first half."""
+    left = np.empty_like(count)
+    pair = count == 2
+    apart = (1 - correlations[0]) / 2
+    u = generator.random(int(pair.sum()))
+    left[pair] = np.where(u < apart, 1, np.where(u < (1 + apart) / 2, 0, 2))
+    more = count[~pair]
+    left[~pair] = _share(generator, correlations[size_class(more)], more)
+    return left
 
 
-def fit_burstiness(
-    arrival_s: NDArray[np.float64], start_s: float, window_s: float, windows: int
-) -> list[float]:
-    """Estimate the burstiness of each halving of windows.
+def _share(generator: np.random.Generator, correlation: Floats, count: Ints) -> Ints:
+    """Draw from beta-binomials; where the correlation is below 0, halve some of them evenly."""
+    share = np.full(len(count), 0.5)
+    uneven = correlation > 1e-6
+    shape = (1 / correlation[uneven] - 1) / 2
+    share[uneven] = generator.beta(shape, shape)
+    left = generator.binomial(count, share)
+    below = np.flatnonzero(correlation < 0)
+    chance = -correlation[below] / _evenness(count[below])
+    even = below[generator.random(len(below)) < chance]
+    left[even] = (count[even] + generator.integers(0, 2, len(even))) // 2
+    return left
 
-    Parameters
-    ----------
-    arrival_s : float64 (n,)
-        Sorted times.
-    start_s, window_s, windows
-        Where the first window begins, how long each is, and how many there are.
 
-    Returns
-    -------
-    list of float
-        As many halvings as there are pieces with several requests to learn from.
+def _evenness(count: Ints) -> Floats:
+    """Return the correlation of an even split, times -1: 1 / (n - 1) for even n, 1 / n for odd."""
+    evenness: Floats = 1 / (count - 1 + count % 2)
+    return evenness
 
-    Notes
-    -----
-    A split of n requests has the variance ``n / 4 * (1 + (n - 1) * burstiness)``. The estimate
-    equates the sums of both sides over all pieces, so that busy pieces, where queues build
-    up, count most.
-    """
-    estimates: list[float] = []
-    for level in range(1, _HALVINGS + 1):
-        piece = ((arrival_s - start_s) / window_s * 2**level).astype(np.int64)
-        piece = np.clip(piece, 0, windows * 2**level - 1)
-        parent, parent_of, count = np.unique(piece >> 1, return_inverse=True, return_counts=True)
-        left = np.bincount(parent_of[piece % 2 == 0], minlength=len(parent))
-        pairs = (count * (count - 1.0)).sum() / 4
-        if pairs < _FEWEST_PAIRS:
-            break
-        excess = ((left - count / 2) ** 2 - count / 4).sum()
-        estimates.append(round(float(np.clip(excess / pairs, 0, 0.999)), 4))
-    return estimates
+
+def size_class(count: Ints) -> Ints:
+    """Return the class of pieces with so many requests, see `SIZES`."""
+    return np.searchsorted(SIZES, count, side="right")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,8 @@ from infsim.errors import InputError
 from infsim.rng import Streams
 from infsim.workload.blocks import read_all
 from infsim.workload.distances import distances, half_distances, self_distances
-from infsim.workload.fit import fit_profile, spread_ticks
+from infsim.workload.fit import fit_profile, spread_ticks, windows_of
+from infsim.workload.fit_sessions import fit_sessions
 from infsim.workload.prefixes import hit_curve
 from infsim.workload.profile import Profile
 from infsim.workload.requests import Requests, Workload
@@ -20,6 +21,9 @@ from infsim.workload.samples import SessionSample
 from infsim.workload.statistics import describe
 from infsim.workload.summary import CACHE_BLOCKS
 from infsim.workload.ticks import SpreadTicks
+
+_TRIED_REQUESTS = 2_000_000
+"""Requests that are made to judge a profile: those of a long trace vary little, and take long."""
 
 HIT_SEEDS = 10
 """Hits of caches are counted for the first seeds only: they take long, and vary little."""
@@ -105,14 +109,14 @@ def compare(
 def best_profile(
     real: Requests,
     *,
-    windows: Iterable[int] = (60, 120, 240),
+    windows: Iterable[int] = (60, 120, 240, 480),
     seeds: Iterable[int] = range(40),
     source: Mapping[str, Any] | None = None,
 ) -> Profile:
-    """Fit profiles with several numbers of windows and return the nearest one.
+    """Fit profiles with several numbers of windows, long outputs apart or not; return the nearest.
 
-    The nearest has the smallest relative errors of waits and dispersions together; its
-    errors are those of `compare`.
+    The nearest has the smallest relative errors of waits, which count twice, and dispersions
+    together; its errors are those of `compare`.
 
     Parameters
     ----------
@@ -126,15 +130,32 @@ def best_profile(
         Copied into the profile.
     """
     seeds = list(seeds)
+    few = seeds[: max(3, _TRIED_REQUESTS // len(real))]
     tried: list[tuple[float, Profile]] = []
-    for count in windows:
-        profile = fit_profile(real, windows=count, source=source)
-        rows = compare(real, profile.workload(), seeds, hits=False)
-        judged = [row for row in rows if row.name.startswith(("wait", "dispersion"))]
-        tried.append((sum(abs(row.error) for row in judged if row.real > 0), profile))
+    for count in sorted({windows_of(len(real), most) for most in windows}):
+        for profile in _fits(real, count, source):
+            rows = compare(real, profile.workload(), few, hits=False)
+            tried.append((_missed(rows), profile))
     _, profile = min(tried, key=lambda each: each[0])
+    woven = fit_sessions(real, spread_ticks(real.arrival_s))
+    if woven is not None:
+        profile = replace(profile, sessions=woven[0], prefixes=woven[1])
     rows = compare(real, profile.workload(), seeds)
     return replace(profile, errors=errors_of(rows, len(seeds)))
+
+
+def _fits(real: Requests, windows: int, source: Mapping[str, Any] | None) -> Iterator[Profile]:
+    """Yield a profile, and one without long outputs apart if it has them apart."""
+    profile = fit_profile(real, windows=windows, sessions=False, source=source)
+    yield profile
+    if profile.long_outputs is not None:
+        yield fit_profile(real, windows=windows, apart=False, sessions=False, source=source)
+
+
+def _missed(rows: Sequence[Row]) -> float:
+    """Sum up relative errors of waits, which are what profiles are for, and dispersions."""
+    weights = {"wait": 2, "dispersion": 1}
+    return sum(abs(row.error) * weights.get(row.name.split()[0], 0) for row in rows if row.real > 0)
 
 
 def errors_of(rows: Sequence[Row], seeds: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import IO, Any
 from infsim.errors import FetchError, InputError
 
 Progress = Callable[[str, int, int], None]
-"""Told the name of a file, the bytes that are here, and those of the whole file."""
+"""Told the name of a file, the bytes that are here, and those of the whole file (0: unknown)."""
 
 _CHUNK = 1 << 16
 _SLOWEST_BYTES_PER_S = 100.0
@@ -31,15 +31,15 @@ class RemoteFile:
     Attributes
     ----------
     name : str
-    bytes : int
-        Its size.
-    sha256 : str
-        Its checksum, in hexadecimal digits.
+    bytes : int or None
+        Its size, if it is known.
+    sha256 : str or None
+        Its checksum, in hexadecimal digits, if it is known.
     """
 
     name: str
-    bytes: int
-    sha256: str
+    bytes: int | None = None
+    sha256: str | None = None
 
 
 class _RefusedError(Exception):
@@ -134,9 +134,14 @@ class _Transfer:
         # of our own: that of the library keeps the proxies of its first use
         self._opener = urllib.request.build_opener()
         self.tag = part.with_suffix(".etag")  # the url, and its entity tag
+        self.bytes = file.bytes
 
     def complete(self, url: str) -> None:
         """Get the rest from one server, and check the whole; what is wrong is thrown away."""
+        known_url, _, tag = self._known().partition("\n")
+        if self.file.sha256 is None and not (known_url == url and tag):
+            self.forget()  # nothing would tell that its parts are of one file
+        self.bytes = self.file.bytes
         resumed = self._have() > 0
         self._get(url)
         if _is_right(self.part, self.file):
@@ -155,20 +160,24 @@ class _Transfer:
     def _get(self, url: str) -> None:
         for _ in range(_TRIES):
             before = self._have()
-            if before == self.file.bytes:
+            if before and before == self.bytes:
                 return
             self._go_on(url, before)
+            if self.bytes is None:
+                self.bytes = (
+                    self._have()
+                )  # it did not say how much would come, and broke nothing off
             if self._have() <= before:
                 break
-        if self._have() != self.file.bytes:
-            raise _RefusedError(f"it ended after {self._have()} of {self.file.bytes} bytes")
+        if self._have() != self.bytes:
+            raise _RefusedError(f"it ended after {self._have()} of {self.bytes} bytes")
 
     def _have(self) -> int:
         try:
             size = self.part.stat().st_size
         except OSError:
             return 0
-        if size > self.file.bytes:
+        if self.bytes is not None and size > self.bytes:
             self.forget()
             return 0
         return size
@@ -222,8 +231,10 @@ class _Transfer:
                 raise _RefusedError(f"it answers with another part than asked for: {span!r}")
         else:
             have = 0  # the server cannot go on, or its file has changed
-        if total and total.isdigit() and int(total) != self.file.bytes:
-            raise _RefusedError(f"its file has {total} bytes instead of {self.file.bytes}")
+        if total and total.isdigit():
+            if self.file.bytes not in (None, int(total)):
+                raise _RefusedError(f"its file has {total} bytes instead of {self.file.bytes}")
+            self.bytes = int(total)
         return have
 
     def _write(self, response: Any, handle: IO[bytes], have: int) -> None:
@@ -234,14 +245,14 @@ class _Transfer:
                 return
             have += len(chunk)
             got += len(chunk)
-            if have > self.file.bytes:
+            if self.bytes is not None and have > self.bytes:
                 handle.close()
                 self.forget()
-                raise _RefusedError(f"it sends more than {self.file.bytes} bytes")
+                raise _RefusedError(f"it sends more than {self.bytes} bytes")
             with _writing(self.part.parent):
                 handle.write(chunk)
             if self.progress is not None:
-                self.progress(self.file.name, have, self.file.bytes)
+                self.progress(self.file.name, have, self.bytes or 0)
             passed_s = time.monotonic() - since
             if passed_s > self.timeout_s:
                 if got < _SLOWEST_BYTES_PER_S * passed_s:
@@ -250,10 +261,16 @@ class _Transfer:
 
 
 def _is_right(path: Path, file: RemoteFile) -> bool:
-    if path.stat().st_size != file.bytes:
+    """Whether a file is the one that is known, as far as it is known."""
+    if file.bytes not in (None, path.stat().st_size):
         return False
+    return file.sha256 in (None, sha256_of(path))
+
+
+def sha256_of(path: Path) -> str:
+    """Return the checksum of a file, in hexadecimal digits."""
     with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest() == file.sha256
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 @contextmanager

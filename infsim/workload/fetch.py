@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from infsim.catalog_folder import CatalogFolder
+from infsim.errors import InputError
 from infsim.paths import PUBLIC, data_folder, fetched_files, fetched_folder
 from infsim.workload.download import Progress, RemoteFile, download
 
@@ -37,7 +41,7 @@ class PublicTrace:
     @property
     def bytes(self) -> int:
         """Size of all files."""
-        return sum(file.bytes for file in self.files)
+        return sum(file.bytes or 0 for file in self.files)
 
     @property
     def is_here(self) -> bool:
@@ -116,6 +120,45 @@ def fetch(
         for file in trace.files
     ]
     return paths[0] if len(paths) == 1 else folder
+
+
+def fetch_url(
+    url: str,
+    *,
+    sha256: str | None = None,
+    timeout_s: float = 30.0,
+    progress: Progress | None = None,
+) -> Path:
+    """Fetch a file that infsim does not know into the cache, if it is not there already.
+
+    Parameters
+    ----------
+    url : str
+    sha256 : str, optional
+        Checksum that the file has to have; without one, whatever the server sends is taken.
+    timeout_s, progress
+        As for `fetch`.
+
+    Returns
+    -------
+    Path
+        The file, in a folder of its own for each URL.
+
+    Raises
+    ------
+    InputError
+        If the URL names no file, the checksum is none, or the cache cannot be written.
+    FetchError
+        If the file cannot be had.
+    """
+    name = unquote(urlsplit(url).path.rpartition("/")[2])
+    if not name or "/" in name or name.startswith("."):
+        raise InputError(f"{url!r} does not end in the name of a file")
+    if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise InputError(f"{sha256!r} is no sha256, which has 64 hexadecimal digits")
+    folder = fetched_folder(f"url-{hashlib.sha256(url.encode()).hexdigest()[:12]}")
+    file = RemoteFile(name, sha256=sha256.lower() if sha256 else None)
+    return download(file, [url], folder, timeout_s=timeout_s, progress=progress)
 
 
 def _catalog() -> CatalogFolder:

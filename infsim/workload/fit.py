@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infsim.errors import InputError
-from infsim.workload.cascade import fit_burstiness
+from infsim.workload.burstiness import fit_burstiness
 from infsim.workload.fit_sessions import fit_sessions
 from infsim.workload.lengths import Quantiles
+from infsim.workload.long_outputs import LongOutputs, unlike_bin
 from infsim.workload.profile import Profile
-from infsim.workload.rank_grid import bin_edges, fit_busy, fit_cells, fit_drift
+from infsim.workload.rank_grid import bin_edges, bin_of, fit_cells, fit_drift
 from infsim.workload.requests import Requests
 from infsim.workload.ticks import clock_tick
 
@@ -21,11 +22,10 @@ KNOTS = 48
 """Entries of a quantile table."""
 
 FEWEST_REQUESTS = 100
-_FEWEST_OF_WINDOW = 40
+_FEWEST_OF_WINDOW = 20
 _FEWEST_OF_SEGMENT = 160
 _MOST_SEGMENTS = 24
 _MOST_SEGMENTS_OF_LONG = 48
-_MOST_SEGMENTS_OF_BUSY = 12
 _LONG = 100_000
 
 
@@ -35,6 +35,8 @@ def fit_profile(
     windows: int = 120,
     bins: int | None = None,
     segments: int | None = None,
+    apart: bool = True,
+    sessions: bool = True,
     source: Mapping[str, Any] | None = None,
 ) -> Profile:
     """Fit a profile to a whole trace.
@@ -49,6 +51,10 @@ def fit_profile(
         Bins of the rank of each length; None: 6, or 4 if there are more than 24 segments.
     segments : int or None
         Segments of time with lengths of their own; None tells by `drift` how many the trace needs.
+    apart : bool
+        Whether requests with long outputs get arrivals of their own, if they come at other times.
+    sessions : bool
+        Whether to look for sessions and shared prefixes; they change no time and no length.
     source : mapping, optional
         Copied into the profile.
 
@@ -65,38 +71,50 @@ def fit_profile(
     length_s = float(arrival_s[-1]) - start_s
     if not length_s > 0:
         raise InputError("all requests arrive at once, that makes no profile")
-    windows = max(1, min(windows, n // _FEWEST_OF_WINDOW))
+    windows = windows_of(n, windows)
     window_s = length_s / windows
     phase = (arrival_s - start_s) / length_s
-    index = np.minimum((phase * windows).astype(np.int64), windows - 1)
     if segments is None:
         segments = segments_needed(requests, phase)
     segment = np.minimum((phase * segments).astype(np.int64), segments - 1)
-    fewer = min(segments, _MOST_SEGMENTS_OF_BUSY)
-    fewer_segment = np.minimum((phase * fewer).astype(np.int64), fewer - 1)
-    found = fit_busy(arrival_s, requests.output_tokens, fewer_segment)
-    if found:
-        segments, segment = fewer, fewer_segment
-    busy, row = found or (None, segment)
-    rows = segments * (busy.levels if busy else 1)
     if bins is None:
-        bins = 6 if rows <= _MOST_SEGMENTS else 4
+        bins = 6 if segments <= _MOST_SEGMENTS else 4
     tables = quantile_table(requests.input_tokens), quantile_table(requests.output_tokens)
-    edges = bin_edges(tables[0], bins), bin_edges(tables[1], bins)
-    sessions, prefixes = fit_sessions(requests, arrival_s) or (None, None)
+    of_input, of_output = (
+        bin_of(tokens, bin_edges(table, bins))
+        for tokens, table in zip(
+            (requests.input_tokens, requests.output_tokens), tables, strict=True
+        )
+    )
+    first_bin = unlike_bin(arrival_s - start_s, of_output, segment, bins) if apart else None
+    long = of_output >= (bins if first_bin is None else first_bin)
+
+    def stream(part: NDArray[np.bool_]) -> dict[str, Any]:
+        """Return what is known of the requests of a part, which come when they like."""
+        window = ((arrival_s[part] - start_s) / window_s).astype(np.int64)
+        return {
+            "counts": np.bincount(np.minimum(window, windows - 1), minlength=windows).tolist(),
+            "burstiness": fit_burstiness(arrival_s[part], start_s, window_s, windows),
+            "drift": fit_drift(requests.output_tokens[part], phase[part], segments, segment[part]),
+        }
+
+    woven = fit_sessions(requests, arrival_s) if sessions else None
     return Profile(
         window_s=window_s,
-        counts=np.bincount(index, minlength=windows).tolist(),
-        burstiness=fit_burstiness(arrival_s, start_s, window_s, windows),
+        **stream(~long),
         input_tokens=tables[0],
         output_tokens=tables[1],
-        drift=fit_drift(requests.output_tokens, phase, segments, row),
-        cells=fit_cells(requests.input_tokens, requests.output_tokens, row, rows, edges).tolist(),
+        cells=fit_cells(of_input, of_output, segment, segments, bins).tolist(),
         source=source or {},
-        busy=busy,
-        sessions=sessions,
-        prefixes=prefixes,
+        long_outputs=LongOutputs(first_bin, **stream(long)) if first_bin else None,
+        sessions=woven[0] if woven else None,
+        prefixes=woven[1] if woven else None,
     )
+
+
+def windows_of(requests: int, most: int) -> int:
+    """Return how many windows of the rates so many requests make."""
+    return max(1, min(most, requests // _FEWEST_OF_WINDOW))
 
 
 def quantile_table(values: NDArray[np.int64], knots: int = KNOTS) -> Quantiles:

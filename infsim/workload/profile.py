@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 from infsim.errors import InputError, Where, did_you_mean
 from infsim.workload.cascade import Cascade
 from infsim.workload.lengths import Quantiles
-from infsim.workload.rank_grid import Busy, RankGrid
+from infsim.workload.long_outputs import LongOutputs
+from infsim.workload.merge import Merge
+from infsim.workload.rank_grid import RankGrid
 from infsim.workload.requests import Workload
 from infsim.workload.synthetic import Synthetic
 from infsim.workload.turns import Following, SessionModel, SharedPrefixes, Table
@@ -19,7 +21,7 @@ from infsim.workload.woven import Woven
 T = TypeVar("T")
 
 KIND = "trace-profile"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Profile:
         Length of a window of the rates.
     counts : sequence of int
         Requests in each window.
-    burstiness : sequence of float
+    burstiness : sequence of sequences of float
         See `infsim.workload.cascade.Cascade`.
     input_tokens, output_tokens : Quantiles
         Of the lengths of all requests.
@@ -44,8 +46,9 @@ class Profile:
         Where the trace comes from: name, url, licence, …
     errors : mapping
         How far made traces are from the real one, see `infsim.workload.compare`.
-    busy : Busy or None
-        When lengths differ because requests are dense, see `infsim.workload.rank_grid.Busy`.
+    long_outputs : LongOutputs or None
+        Arrivals of requests with long outputs, if they come at other times; the above are then
+        those of the others.
     sessions : SessionModel or None
         How requests follow one another; None if they have nothing to do with each other.
     prefixes : SharedPrefixes or None
@@ -54,16 +57,21 @@ class Profile:
 
     window_s: float
     counts: Sequence[int]
-    burstiness: Sequence[float]
+    burstiness: Sequence[Sequence[float]]
     input_tokens: Quantiles
     output_tokens: Quantiles
     cells: Sequence[Sequence[int]]
     drift: Sequence[float] = ()
     source: Mapping[str, Any] = field(default_factory=dict)
     errors: Mapping[str, Any] = field(default_factory=dict)
-    busy: Busy | None = None
+    long_outputs: LongOutputs | None = None
     sessions: SessionModel | None = None
     prefixes: SharedPrefixes | None = None
+
+    @property
+    def requests(self) -> int:
+        """How many requests there are."""
+        return sum(self.counts) + (sum(self.long_outputs.counts) if self.long_outputs else 0)
 
     @property
     def duration_s(self) -> float:
@@ -78,17 +86,18 @@ class Profile:
         cycles : int or None
             How often the profile is gone through; None: without end.
         """
-        plain = Synthetic(
-            Cascade(self.counts, self.window_s, self.burstiness, cycles),
-            RankGrid(
-                self.input_tokens,
-                self.output_tokens,
-                self.cells,
-                self.duration_s,
-                self.drift,
-                self.busy,
-            ),
-        )
+
+        def stream(part: Profile | LongOutputs, bins: slice) -> Workload:
+            lengths = RankGrid(
+                self.input_tokens, self.output_tokens, self.cells, self.duration_s, part.drift
+            )
+            arrivals = Cascade(part.counts, self.window_s, part.burstiness, cycles)
+            return Synthetic(arrivals, lengths.outputs(bins))
+
+        long = self.long_outputs
+        plain = stream(self, slice(0, None if long is None else long.first_bin))
+        if long is not None:
+            plain = Merge([plain, stream(long, slice(long.first_bin, None))])
         if self.sessions is None:
             return plain
         return Woven(plain, self.sessions, self.prefixes)
@@ -101,7 +110,7 @@ _SECTIONS = {
     "dependence": ("drift", "cells"),
 }
 _NESTED = ("source", "errors")
-_OPTIONAL = ("busy", "sessions", "prefixes")
+_OPTIONAL = ("long_outputs", "sessions", "prefixes")
 
 
 def load_profile(path: Path) -> Profile:
@@ -131,7 +140,9 @@ def load_profile(path: Path) -> Profile:
             output_tokens=Quantiles(**_section(data, "output_tokens", where)),
             **_section(data, "dependence", where),
             **{name: data.get(name, {}) for name in _NESTED},
-            busy=_part(Busy, data["busy"], where, "busy") if "busy" in data else None,
+            long_outputs=_part(LongOutputs, data["long_outputs"], where, "long_outputs")
+            if "long_outputs" in data
+            else None,
             sessions=_sessions(data["sessions"], where) if "sessions" in data else None,
             prefixes=_part(SharedPrefixes, data["prefixes"], where, "prefixes")
             if "prefixes" in data

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,43 +12,6 @@ from infsim.errors import InputError
 from infsim.rng import Streams
 from infsim.workload.hashing import uniform
 from infsim.workload.lengths import Floats, Quantiles, Sampler, Tokens
-
-_LEAST_EXPLAINED = 0.03
-_BUSY_LEVELS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.96)
-
-
-@dataclass(frozen=True)
-class Busy:
-    """When arrivals are so dense that lengths are different.
-
-    Attributes
-    ----------
-    lag_s : float
-        Time before a request in which arrivals are counted.
-    above : sequence of sequences of int
-        For each segment increasing thresholds: a request is the busier, the more of them are
-        below the number of arrivals before it.
-    """
-
-    lag_s: float
-    above: Sequence[Sequence[int]]
-
-    def __post_init__(self) -> None:
-        if not 0 < self.lag_s < math.inf:
-            raise InputError(f"lag_s is {self.lag_s}, must be above 0", key="lag_s")
-        if not self.above or len({len(row) for row in self.above}) != 1 or not self.above[0]:
-            raise InputError("above must be thresholds, equally many for each segment", key="above")
-
-    @property
-    def levels(self) -> int:
-        """How many levels of being busy there are."""
-        return len(self.above[0]) + 1
-
-    def rows(self, segment: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the row of cells for requests of segments, after so many arrivals."""
-        level = (count[:, None] > np.asarray(self.above)[segment]).sum(axis=1)
-        rows: NDArray[np.int64] = self.levels * segment + level
-        return rows
 
 
 @dataclass(frozen=True)
@@ -76,9 +38,6 @@ class RankGrid:
     drift : sequence of float
         For each halving of a segment, of its halves, and so on, the share of the variance of
         output ranks (as normal scores) that comes from the difference of the halves.
-    busy : Busy or None
-        If given, each segment has several rows of cells, for requests that come when it is not
-        busy, busier, and so on.
     """
 
     input_tokens: Quantiles
@@ -86,7 +45,6 @@ class RankGrid:
     cells: Sequence[Sequence[float]]
     cycle_s: float
     drift: Sequence[float] = ()
-    busy: Busy | None = None
     _shares: Floats = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -98,12 +56,6 @@ class RankGrid:
             raise InputError("weights of cells must be 0 or more, and not all 0", key="cells")
         if any(share < 0 for share in self.drift) or not sum(self.drift) < 1:
             raise InputError("drift must be 0 or more, and below 1 together", key="drift")
-        if self.busy is not None and len(weights) != self.busy.levels * len(self.busy.above):
-            raise InputError(
-                f"{len(weights)} rows of cells for {len(self.busy.above)} segments with "
-                f"{self.busy.levels} levels each",
-                key="cells",
-            )
         weights[weights.sum(axis=1) == 0] = weights.sum(axis=0)
         shares = np.cumsum(weights, axis=1) / weights.sum(axis=1, keepdims=True)
         object.__setattr__(self, "_shares", shares)
@@ -113,8 +65,6 @@ class RankGrid:
         within = streams.stream("workload", "lengths", "within")
         key = int(streams.stream("workload", "lengths", "drift").integers(1 << 62))
         rows, size = self._shares.shape
-        segments = rows if self.busy is None else len(self.busy.above)
-        recent = np.zeros(0)
         bins = round(size**0.5)
         input_edges = bin_edges(self.input_tokens, bins)
         output_edges = bin_edges(self.output_tokens, bins)
@@ -122,15 +72,8 @@ class RankGrid:
         stacked = (self._shares + np.arange(rows)[:, None]).ravel()
 
         def sample(arrival_s: Floats) -> tuple[Tokens, Tokens]:
-            position = arrival_s / (self.cycle_s / segments)
-            segment = position.astype(np.int64) % segments
-            row = segment
-            if self.busy is not None:
-                nonlocal recent
-                count = arrivals_before(arrival_s, self.busy.lag_s, recent)
-                known = np.concatenate([recent, arrival_s])
-                recent = known[known >= arrival_s[-1] - self.busy.lag_s]
-                row = self.busy.rows(segment, count)
+            position = arrival_s / (self.cycle_s / rows)
+            row = position.astype(np.int64) % rows
             rank = self._rank(cells, position, key)
             cell = np.searchsorted(stacked, row + rank, side="right") - row * size
             cell = np.clip(cell, 0, size - 1)
@@ -141,6 +84,14 @@ class RankGrid:
             )
 
         return sample
+
+    def outputs(self, bins: slice) -> RankGrid:
+        """Return the requests with outputs in some of the bins alone."""
+        cells = np.asarray(self.cells)
+        cells = cells.reshape(len(cells), round(cells.shape[1] ** 0.5), -1)
+        kept = np.zeros_like(cells)
+        kept[:, bins] = cells[:, bins]
+        return replace(self, cells=kept.reshape(len(cells), -1).tolist())
 
     def _rank(self, generator: np.random.Generator, position: Floats, key: int) -> Floats:
         """Draw ranks within the segment, uniform if nothing drifts."""
@@ -168,56 +119,6 @@ def _half_effect(position: Floats, key: int) -> Floats:
     repeated = np.repeat(effect, np.diff(first, append=len(unit)))
     signed: Floats = np.where(halves & 1, -repeated, repeated)
     return signed
-
-
-def arrivals_before(arrival_s: Floats, lag_s: float, recent: Floats) -> NDArray[np.int64]:
-    """Count for each arrival those in the time `lag_s` before it: int64 (n,).
-
-    Parameters
-    ----------
-    arrival_s, recent : float64
-        Sorted times, and those of arrivals before the first that may count.
-    lag_s : float
-        How far back.
-    """
-    known = np.concatenate([recent, arrival_s])
-    first = np.searchsorted(known, arrival_s - lag_s)
-    return np.arange(len(recent), len(known)) - first
-
-
-def fit_busy(
-    arrival_s: Floats, output_tokens: Tokens, segment: NDArray[np.int64]
-) -> tuple[Busy, NDArray[np.int64]] | None:
-    """Find out whether outputs have other lengths when arrivals are dense.
-
-    That is so where services with unlike bursts are mixed. Lags from 0.3 s to 5 min are tried, with
-    quantiles of the counts in each segment as thresholds; what explains most of the variance
-    of log lengths within segments is taken.
-
-    Returns
-    -------
-    (Busy, int64 (n,)) or None
-        With the row of each request; None if it explains less than 3 %, or hardly more than
-    chance would.
-    """
-    n = np.bincount(segment)
-    score = np.log(output_tokens)
-    score = score - (np.bincount(segment, score) / np.maximum(n, 1))[segment]
-    by_chance = 2 * len(n) * (len(_BUSY_LEVELS) + 1) / len(score)
-    best, found = (_LEAST_EXPLAINED + by_chance) * float(score @ score), None
-    for lag_s in np.geomspace(0.3, 300, 11).round(1).tolist():
-        count = arrivals_before(arrival_s, lag_s, np.zeros(0))
-        # quantiles of each segment, from the counts sorted by segment
-        ordered = count[np.lexsort((count, segment))]
-        at = (np.cumsum(n) - n)[:, None] + (n[:, None] * np.array(_BUSY_LEVELS)).astype(np.int64)
-        above = np.where(n[:, None] > 0, ordered[np.minimum(at, len(ordered) - 1)], 0)
-        busy = Busy(lag_s, above.tolist())
-        row = busy.rows(segment, count)
-        mean = np.bincount(row, score) / np.maximum(np.bincount(row), 1)
-        explained = float((mean[row] ** 2).sum())
-        if explained > best:
-            best, found = explained, (busy, row)
-    return found
 
 
 def bin_edges(table: Quantiles, bins: int) -> Floats:
@@ -250,36 +151,34 @@ def _within(edges: Floats, index: NDArray[np.int64], u: Floats) -> Floats:
     return edges[index] + u * np.diff(edges)[index]
 
 
+def bin_of(tokens: Tokens, edges: Floats) -> NDArray[np.int64]:
+    """Return the bin of the rank of each length: int64 (n,)."""
+    return np.searchsorted(edges[1:-1], (_rank(tokens) + 0.5) / len(tokens), side="right")
+
+
 def fit_cells(
-    input_tokens: Tokens,
-    output_tokens: Tokens,
-    row: NDArray[np.int64],
-    rows: int,
-    edges: tuple[Floats, Floats],
+    of_input: NDArray[np.int64],
+    of_output: NDArray[np.int64],
+    segment: NDArray[np.int64],
+    segments: int,
+    bins: int,
 ) -> NDArray[np.int64]:
-    """Count the pairs of bins in each row: a segment, or one of its two when some are busy.
+    """Count the pairs of bins in each segment.
 
     Parameters
     ----------
-    input_tokens, output_tokens, row : int64 (n,)
-        Lengths and row of each request.
-    rows : int
-        How many rows.
-    edges : pair of float64 (bins + 1,)
-        Bins of the rank of the input and of the output length, see `bin_edges`.
+    of_input, of_output, segment : int64 (n,)
+        Bins of both lengths, see `bin_of`, and segment of each request.
+    segments, bins : int
+        How many there are.
 
     Returns
     -------
-    int64 (rows, bins * bins)
+    int64 (segments, bins * bins)
     """
-    bins = len(edges[0]) - 1
     size = bins * bins
-    of_input, of_output = (
-        np.searchsorted(edge[1:-1], (_rank(tokens) + 0.5) / len(row), side="right")
-        for edge, tokens in zip(edges, (input_tokens, output_tokens), strict=True)
-    )
-    cell = of_output * bins + of_input
-    return np.bincount(row * size + cell, minlength=rows * size).reshape(rows, size)
+    cell = segment * size + of_output * bins + of_input
+    return np.bincount(cell, minlength=segments * size).reshape(segments, size)
 
 
 def fit_drift(
@@ -328,7 +227,7 @@ def fit_drift(
         difference = np.subtract(*(total / n).T)
         estimate = (weight * difference**2 - 1).sum() / (4 * weight.sum())
         error = (2 * len(n)) ** 0.5 / (4 * weight.sum())
-        if error > 0.003:
+        if error > 0.01:
             break
         estimates.append(round(float(estimate), 4) if estimate > 2 * error else 0.0)
     while estimates and not estimates[-1]:

@@ -16,20 +16,28 @@ from infsim.workload.requests import Requests, Workload
 Floats = NDArray[np.float64]
 
 _FEWEST_TICKS = 10
+_LEAST_SHARED = 0.05
+_LARGEST_JITTER = 0.01
 
 
 def clock_tick(arrival_s: Floats) -> float | None:
     """Return the tick of a coarse clock in seconds, None if the clock is fine.
 
     A clock is coarse if most requests share their time with another one, and different times
-    are equally far apart, but for ticks without requests; that far is a tick. Requests that come
+    are about equally far apart, but for ticks without requests; or if one in twenty shares it, and
+    different times are whole numbers of ticks apart. That far is a tick. Requests that come
     together at other times do come together.
     """
     times = np.unique(arrival_s)
-    if len(times) < _FEWEST_TICKS or len(times) > len(arrival_s) / 2:
+    shared = 1 - len(times) / max(1, len(arrival_s))
+    if len(times) < _FEWEST_TICKS or shared < _LEAST_SHARED:
         return None
-    shorter, tick_s = np.quantile(np.diff(times), (0.1, 0.5))
-    return float(tick_s) if shorter > 0.75 * tick_s else None
+    steps = np.diff(times)
+    shortest, shorter, median = np.quantile(steps, (0, 0.1, 0.5))
+    if shared >= 0.5 and shorter > 0.75 * median:
+        return float(median)
+    ticks = steps / shortest
+    return float(shortest) if np.abs(ticks - np.rint(ticks)).max() < _LARGEST_JITTER else None
 
 
 @dataclass(frozen=True)

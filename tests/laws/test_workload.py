@@ -104,7 +104,12 @@ ARRIVALS: dict[str, Arrivals] = {
     "poisson": Poisson(3.0),
     "gamma": Gamma(3.0, cv=4.0),
     "deterministic": Deterministic(3.0),
-    "cascade": Cascade([5, 0, 130.5, 2], 10.0, [0.3, 0.0, 0.8], cycles=None),
+    "cascade": Cascade(
+        [5, 0, 130.5, 2],
+        10.0,
+        [[0.3] * 6, [0.0] * 6, [-1.0, -0.4, -0.1, 0.2, -0.02, -0.01], [0.8, 0.9] * 3],
+        cycles=None,
+    ),
 }
 
 
@@ -328,7 +333,9 @@ def test_resizing_keeps_everything(requests: Requests, first: int, second: int) 
         lambda w: Poisson(0),
         lambda w: Gamma(1, 0),
         lambda w: Cascade([0, 0], 1),
-        lambda w: Cascade([1], 1, [1.0]),
+        lambda w: Cascade([1], 1, [[1.0] * 6]),
+        lambda w: Cascade([1], 1, [[-1.1] * 6]),
+        lambda w: Cascade([1], 1, [[0.5] * 5]),
         lambda w: Uniform(5, 4),
         lambda w: Constant(0),
         lambda w: Lognormal(-1, 1),

@@ -428,6 +428,15 @@ def test_stats_and_fit(infsim: Command, observed: ChurnTrace, tmp_path: Path) ->
     assert found.source == {"files": "t.avt", "url": "here", "made_with": "infsim churn fit"}
 
 
+def test_stats_of_a_trace_in_which_hardly_anything_ends(infsim: Command, tmp_path: Path) -> None:
+    """All else is told; a distribution cannot be fitted to one duration, or to equal ones."""
+    (tmp_path / "t.avt").write_text("a 2 0 10 20 30\nb 3 0 30 40 50 60 80\nc 1 5 100\n")
+    told = infsim("churn", "stats", "t.avt")
+    assert told.code == 0, told.err
+    assert "online_mean" in told.out
+    assert "3 complete durations, all equal: at least two that differ are needed" in told.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

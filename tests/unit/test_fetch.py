@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from infsim.errors import FetchError, InputError
-from infsim.paths import cache_folder, data_file, fetched_files
+from infsim.paths import cache_folder, data_file, fetched_files, public_file, public_files
 from infsim.scenario.schema.workload import TRACE_SUFFIXES
 from infsim.study.inputs import input_files
 from infsim.workload.fetch import describe, fetch, known
@@ -122,10 +122,64 @@ def test_half_a_download_is_no_trace(cache: Path) -> None:
         data_file("traces", "azure-2023-conv", TRACE_SUFFIXES)
 
 
-def test_what_is_no_single_trace_of_requests_is_refused() -> None:
-    fetch("spot-aws-2023-04", place=str(shared("churn/skypilot-spot/preempt-aws-04-22-2023")))
-    with pytest.raises(InputError, match="is no single trace of requests"):
+def test_what_is_no_trace_of_requests_is_refused() -> None:
+    with pytest.raises(InputError, match="no trace of requests, but of availability"):
         data_file("traces", "spot-aws-2023-04", TRACE_SUFFIXES)
+
+
+def test_files_of_a_public_trace_have_names() -> None:
+    folder = shared("churn/skypilot-spot/preempt-aws-04-22-2023")
+    with pytest.raises(InputError, match="fetch it with: infsim trace fetch spot-aws-2023-04"):
+        public_files("spot-aws-2023-04")
+    fetch("spot-aws-2023-04", place=str(folder))
+    files = public_files("spot-aws-2023-04")
+    assert files is not None
+    assert [file.name for file in files] == sorted(path.name for path in folder.iterdir())
+    assert public_files(f"spot-aws-2023-04/{files[1].name}") == (files[1],)
+    assert public_file(f"spot-aws-2023-04/{files[1].name}") == files[1]
+    with pytest.raises(InputError, match=r"4 files .name one of them, as in spot-aws-2023-04/us"):
+        public_file("spot-aws-2023-04")
+    with pytest.raises(InputError, match=r"did you mean 'us-east-1c_v100_1\.json'"):
+        public_files("spot-aws-2023-04/us-east-1c_v100_2.json")
+    assert public_files("nonsense") is None
+    files[0].unlink()
+    with pytest.raises(InputError, match="1 of 4 files are missing"):
+        public_files("spot-aws-2023-04")
+
+
+def test_scenarios_and_commands_take_fetched_names(infsim: Command, tmp_path: Path) -> None:
+    """Zones, each a file; ServeGen, a folder of clients; one frame of several."""
+    folder = shared("churn/skypilot-spot/aws-02-15-2023")
+    scenario = Path("named.yaml")
+    scenario.write_text(SCENARIO)
+    group = "cluster.nodes.0.availability={trace: spot-aws-2023-02}"
+    ended = infsim("validate", str(scenario), "--set", group)
+    assert ended.code == 2
+    assert "infsim trace fetch spot-aws-2023-02" in ended.err
+    fetch("spot-aws-2023-02", place=str(folder))
+    assert infsim("validate", str(scenario), "--set", group).code == 0
+    assert "online_mean" in infsim("churn", "stats", "spot-aws-2023-02").out
+
+    packed = shared("workload/servegen-deepseek-r1/deepseek-r1.tar.gz")
+    with tarfile.open(packed) as archive:
+        archive.extractall(tmp_path / "servegen", filter="data")
+    (clients,) = {path.parent for path in (tmp_path / "servegen").rglob("chunk-*")}
+    fetch("servegen-deepseek-r1", place=str(clients))
+    trace = "workload={trace: servegen-deepseek-r1, requests: 20}"
+    assert infsim("validate", str(scenario), "--set", trace).code == 0
+
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for file in describe("planetlab-rtt").files:
+        packed = shared(f"network/planetlab/{file.name}.gz")
+        (frames / file.name).write_bytes(gzip.decompress(packed.read_bytes()))
+    fetch("planetlab-rtt", place=str(frames))
+    network = "cluster.network={matrix: %s, rows: sample, by: endpoint}"
+    ended = infsim("validate", str(scenario), "--set", network % "planetlab-rtt")
+    assert ended.code == 2
+    assert "planetlab-rtt/PlanetLabData_1" in ended.err
+    frame = network % "planetlab-rtt/PlanetLabData_9"
+    assert infsim("validate", str(scenario), "--set", frame).code == 0
 
 
 def test_names_are_found_by_their_neighbours() -> None:
@@ -191,6 +245,9 @@ def test_fetch_lists_what_is_known_and_what_is_here(infsim: Command, cache: Path
         (["azure-2023-conv", "nonsense"], "unknown public trace 'nonsense'"),
         (["azure-2023-conv", "--timeout", "3"], "--timeout: '3' has no unit"),
         (["azure-2023-conv", "--timeout", "0 s"], "must be more than 0"),
+        (["azure-2023-conv", "--sha256", "0"], "--sha256 is for a URL"),
+        (["http://h/a.csv", "--sha256", "12"], "is no sha256"),
+        (["http://h/a.csv", "azure-2023-conv"], "a URL is fetched alone"),
     ],
 )
 def test_mistakes_end_with_2(infsim: Command, arguments: list[str], said: str) -> None:

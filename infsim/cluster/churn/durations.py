@@ -49,7 +49,11 @@ def fit_durations(durations: Durations) -> tuple[DurationFit, ...]:
     """
     ended = durations.complete_s
     if len(ended) < 2 or np.ptp(ended) == 0:
-        raise InputError(f"{len(ended)} complete durations, not all equal, are needed to fit one")
+        raise InputError(
+            f"{len(ended)} complete durations"
+            + (", all equal" if len(ended) > 1 else "")
+            + ": at least two that differ are needed to fit a distribution"
+        )
     found = [_exponential(durations), _weibull(durations), _lognormal(durations)]
     return tuple(sorted(found, key=lambda fit: fit.aic))
 

@@ -147,7 +147,7 @@ def _trace(entry: schema.TraceFile, part: schema.WorkloadPart, clients: Sequence
         limited = part.requests is not None or part.duration is not None
         # as long as is asked for, else once
         workload = profile.workload(cycles=None if limited else 1)
-        return _Source(workload, rate_per_s=sum(profile.counts) / profile.duration_s)
+        return _Source(workload, rate_per_s=profile.requests / profile.duration_s)
     has_clients = entry.columns.get("client", "client") in _columns(trace_path(entry), entry)
     return _Source(open_entry(entry, clients if has_clients else ()), has_clients)
 

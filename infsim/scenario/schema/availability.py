@@ -24,6 +24,7 @@ from infsim.scenario.schema.base import (
     PositiveFloat,
     PositiveTime,
     Time,
+    each_file,
     file_in,
     told_by,
 )
@@ -142,17 +143,14 @@ class Renewal(Leave):
     """Outages of all nodes of a region at once."""
 
 
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
 class OutageFile(Leave):
     """Outages from a file, or several of the same observation."""
 
-    trace: Annotated[Many[File], NotEmpty, BeforeValidator(_listed)]
+    trace: Annotated[Many[File], NotEmpty, BeforeValidator(each_file)]
     """CSV with the columns node, down_s, up_s and perhaps notice_s, for nodes by name (those that
     it does not name are always up); uptimes of observed nodes (`.avt`); or spot availability
-    (`.json`, a file for each zone). Observed traces begin again at their end."""
+    (`.json`, a file for each zone), or the name of a public trace that was fetched. Observed traces
+    begin again at their end."""
     format: Literal["auto", "csv", "avt", "spot"] = "auto"
     """Format of the file; by default told by its suffix."""
     assign: Literal["sample", "order"] | None = None

@@ -27,7 +27,7 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from infsim import units
 from infsim.errors import InputError, did_you_mean
-from infsim.paths import data_file, data_folder
+from infsim.paths import data_file, data_folder, public_file, public_files, public_names
 
 T = TypeVar("T")
 
@@ -233,7 +233,8 @@ NameOrMapping = Discriminator(
 def file_in(folder: str | None, *suffixes: str, or_folder: bool = False) -> BeforeValidator:
     """Return a validator of file names.
 
-    A file of the user's own is found relative to the scenario and becomes an absolute path. With a
+    A file of the user's own is found relative to the scenario and becomes an absolute path, and so
+    does one of a public trace that was fetched. With a
     ``folder``, a bare name (without one of the ``suffixes``) of a file that infsim ships is
     accepted as well, and stays what it is. With ``or_folder``, so is a folder of the user's own.
     """
@@ -245,7 +246,7 @@ def file_in(folder: str | None, *suffixes: str, or_folder: bool = False) -> Befo
         if (base / value).is_file():
             return str((base / value).resolve())
         if folder is None:
-            raise ValueError(f"no file {value!r} in {str(base.resolve())!r}")
+            return str(_fetched_file(value, base))
         try:
             data_file(folder, value, suffixes)
         except InputError as error:
@@ -257,7 +258,43 @@ def file_in(folder: str | None, *suffixes: str, or_folder: bool = False) -> Befo
     return BeforeValidator(check)
 
 
+def _fetched_file(value: str, base: Path) -> Path:
+    """Return the file of a fetched public trace, named by it or as ``NAME/FILE``."""
+    try:
+        file = public_file(value)
+    except InputError as error:
+        raise ValueError(str(error)) from error
+    if file is None:
+        hint = did_you_mean(value.partition("/")[0], public_names())
+        raise ValueError(f"no file {value!r} in {str(base.resolve())!r}{hint}")
+    return file
+
+
 File = Annotated[str, file_in(None)]
+"""A file of the user's own, or of a public trace that was fetched."""
+
+
+def each_file(value: Any) -> Any:
+    """Return a list of files: one by itself, the files of a public trace each."""
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list):
+        return value
+    return [
+        file
+        for each in values
+        for file in (_public_names(each) if isinstance(each, str) else [each])
+    ]
+
+
+def _public_names(value: str) -> list[str]:
+    """Return NAME/FILE for each file of a public trace; other names as they are."""
+    try:
+        files = public_files(value)
+    except InputError:
+        return [value]  # what is wrong is told for the file
+    if files is None or len(files) < 2:
+        return [value]
+    return [f"{value}/{file.name}" for file in files]
 
 
 def file_or(*words: str) -> BeforeValidator:

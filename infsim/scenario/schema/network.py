@@ -164,7 +164,8 @@ class Matrix(Placed):
 
     matrix: File
     """Square matrix, text or gzip: numbers between blanks, or comma-separated with names in the
-    first row and column."""
+    first row and column. Also a file of a public trace that was fetched, as
+    `planetlab-rtt/PlanetLabData_1`."""
     unit: PositiveTime = 1e-3
     """What a 1 in the file means."""
     symmetric: bool = False
