@@ -36,6 +36,8 @@ RECORDED = data_folder("calibration/recorded") / "pipeline"
 LINKS = Links(delay_s=0.015, bytes_per_s=2e6, store_bytes_per_s=20e6)
 KILLED_STAGE = {"fp32": 1, "fp16": 2, "int8": 0}
 KILL_AT_TOKENS = 15
+KILLS = 3
+"""One alone may come just before or after a heartbeat, or while another program runs."""
 COLUMNS = (
     "prefill_tokens",
     "prefill_pairs",
@@ -62,7 +64,7 @@ class Recorder:
         self.cluster.run([self._ask(0.0, 64, 8)])
         self.cluster.rehearse()
         self._calibrate()
-        alone = [self._ask(2.6 * i, int(self.rng.integers(16, 128)), 24) for i in range(8)]
+        alone = [self._ask(2.6 * i, int(self.rng.integers(16, 128)), 24) for i in range(16)]
         self._run("alone", alone)
         self._calibrate()
         arrival_s = np.cumsum(self.rng.exponential(0.7, 16))
@@ -76,7 +78,8 @@ class Recorder:
         self._calibrate()
         asks = [self._ask(0.3 * i, 96 - 16 * i, 40) for i in range(3)]
         self._run("undisturbed", asks)
-        self._run("killed", asks, Kill(KILLED_STAGE[self.form], KILL_AT_TOKENS))
+        for _ in range(KILLS):
+            self._run("killed", asks, Kill(KILLED_STAGE[self.form], KILL_AT_TOKENS))
         self._calibrate()
 
     def _ask(self, arrival_s: float, prompt: int, output_tokens: int) -> Ask:
