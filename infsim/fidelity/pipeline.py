@@ -26,12 +26,13 @@ from infsim.errors import InputError, Where
 from infsim.fidelity.comparison import (
     CAPACITY,
     Comparison,
+    Floats,
     Part,
     Row,
     Times,
+    medians,
     simulated_times,
     times,
-    together,
 )
 from infsim.fidelity.pipeline_files import (
     RUNS_FILE,
@@ -200,28 +201,34 @@ def _compare(recording: Recording, form: str) -> Comparison:
         about=f"{len(recording.stages)} processes with a part of the model each, links of"
         f" {links}, activations in {form}; {meta['recorded']}",
         parts=[
-            Part(name, together([p.real for p in same]), together([p.simulated for p in same]))
+            Part(name, medians([p.real for p in same]), medians([p.simulated for p in same]))
             for name, same in pairs.items()
             if name != SATURATED
         ],
         capacity=_capacity(pairs[SATURATED]) if SATURATED in pairs else None,
-        others=_outages(recording, kills, pairs[UNDISTURBED][0]) if kills else (),
+        others=_outages(recording, kills, pairs[UNDISTURBED]) if kills else (),
     )
 
 
 def _capacity(pairs: Sequence[_Pair]) -> Row:
-    count = sum(len(pair.run["requests"]) for pair in pairs)
-    real_s = sum(max(r["times_s"][-1] for r in pair.run["requests"]) for pair in pairs)
-    simulated_s = sum(float(pair.record.requests["end_s"].max()) for pair in pairs)
-    return Row.of(CAPACITY, count / real_s, count / simulated_s)
+    count = len(pairs[0].run["requests"])
+    real_s = [max(request["times_s"][-1] for request in pair.run["requests"]) for pair in pairs]
+    simulated_s = [pair.record.requests["end_s"].max() for pair in pairs]
+    return Row.of(CAPACITY, count / float(np.median(real_s)), count / float(np.median(simulated_s)))
 
 
-def _outages(recording: Recording, kills: Sequence[_Pair], undisturbed: _Pair) -> list[Row]:
+def _outages(
+    recording: Recording, kills: Sequence[_Pair], undisturbed: Sequence[_Pair]
+) -> list[Row]:
     """Return how long it took until all was well again: medians of the kills of each stage."""
     rows = []
+    usual_s = [
+        medians([same.real for same in undisturbed])["E2E"],
+        medians([same.simulated for same in undisturbed])["E2E"],
+    ]
     for stage in sorted({kill.run["failure"]["stage"] for kill in kills}):
         found = [
-            _outage(recording, kill, undisturbed)
+            _outage(recording, kill, *usual_s)
             for kill in kills
             if kill.run["failure"]["stage"] == stage
         ]
@@ -232,7 +239,7 @@ def _outages(recording: Recording, kills: Sequence[_Pair], undisturbed: _Pair) -
 
 
 def _outage(
-    recording: Recording, kill: _Pair, undisturbed: _Pair
+    recording: Recording, kill: _Pair, usual_s: Floats, simulated_usual_s: Floats
 ) -> dict[str, tuple[float, float]]:
     """Return recorded and simulated times from a kill on, and what it costs the requests."""
     failure, first = kill.run["failure"], _first_incidents(kill.record)
@@ -250,8 +257,8 @@ def _outage(
         "ready again": (ready_s - killed_s, first["ready"] - killed_s),
         "replay to the next token": (replayed_s - ready_s, token_s - first["ready"]),
         "mean delay of requests": (
-            float((kill.real["E2E"] - undisturbed.real["E2E"]).mean()),
-            float((kill.simulated["E2E"] - undisturbed.simulated["E2E"]).mean()),
+            float((kill.real["E2E"] - usual_s).mean()),
+            float((kill.simulated["E2E"] - simulated_usual_s).mean()),
         ),
     }
 
