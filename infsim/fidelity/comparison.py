@@ -136,6 +136,11 @@ def together(parts: Sequence[Times]) -> dict[str, Floats]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+def medians(repeats: Sequence[Times]) -> dict[str, Floats]:
+    """Return the median of each request over repeats of the same run."""
+    return {name: np.median([one[name] for one in repeats], axis=0) for name in repeats[0]}
+
+
 def compare(recorded: Recorded, record: RunRecord) -> Comparison:
     """Compare a recorded run with its simulation.
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +26,11 @@ from infsim.errors import InputError, Where
 from infsim.fidelity.comparison import (
     CAPACITY,
     Comparison,
+    Floats,
     Part,
     Row,
     Times,
+    medians,
     simulated_times,
     times,
 )
@@ -80,9 +82,13 @@ class Recording:
     def stages(self) -> range:
         return range(len(self.meta["stage_bytes"]))
 
-    def of(self, form: str) -> dict[str, Mapping[str, Any]]:
+    def of(self, form: str) -> dict[str, list[Mapping[str, Any]]]:
         """Return the runs of a format by name."""
-        return {run["name"]: run for run in self.runs if run["format"] == form}
+        found: dict[str, list[Mapping[str, Any]]] = {}
+        for run in self.runs:
+            if run["format"] == form:
+                found.setdefault(run["name"], []).append(run)
+        return found
 
     @cached_property
     def costs(self) -> Mapping[str, list[TableStepCost]]:
@@ -98,9 +104,9 @@ class Recording:
         """Return how a stage came up."""
         return [s for s in self.starts if (s["format"], s["stage"]) == (form, stage)]
 
-    def simulated(self, form: str, name: str) -> RunRecord:
+    def simulated(self, run: Mapping[str, Any]) -> RunRecord:
         """Simulate a run."""
-        run, meta = self.of(form)[name], self.meta
+        form, meta = run["format"], self.meta
         ends = len(self.stages) + 1
         stages = Stages(
             nodes=tuple(self._node(form, stage, run.get("failure")) for stage in self.stages),
@@ -158,36 +164,6 @@ def compare_pipeline(folder: Path) -> list[Comparison]:
         raise error.at(Where(str(folder))) from None
 
 
-def _compare(recording: Recording, form: str) -> Comparison:
-    meta, runs = recording.meta, recording.of(form)
-    links = f"{meta['links']['delay_s'] * 1e3:g} ms, {meta['links']['bytes_per_s'] / 1e6:g} MB/s"
-    records = {name: recording.simulated(form, name) for name in runs}
-    parts = {
-        name: Part(name, latencies(runs[name]), simulated_times(record))
-        for name, record in records.items()
-        if name != SATURATED
-    }
-    others: list[Row] = []
-    for name in runs:
-        if "failure" in runs[name]:
-            others += _outage(recording, form, runs[name], records[name])
-            others.append(_delay(runs[name], parts[name], parts[UNDISTURBED]))
-    return Comparison(
-        name=f"pipeline {form}",
-        about=f"{len(recording.stages)} processes with a part of the model each, links of"
-        f" {links}, activations in {form}; {meta['recorded']}",
-        parts=list(parts.values()),
-        capacity=_capacity(runs[SATURATED], records[SATURATED]) if SATURATED in runs else None,
-        others=others,
-    )
-
-
-def _capacity(run: Mapping[str, Any], record: RunRecord) -> Row:
-    count = len(run["requests"])
-    real_s = max(request["times_s"][-1] for request in run["requests"])
-    return Row.of(CAPACITY, count / real_s, count / float(record.requests["end_s"].max()))
-
-
 def latencies(run: Mapping[str, Any]) -> Times:
     """Return TTFT, TPOT and E2E of the requests of a recorded run."""
     rows = run["requests"]
@@ -197,44 +173,94 @@ def latencies(run: Mapping[str, Any]) -> Times:
     return times(arrival_s, first_s, end_s, np.array([len(r["times_s"]) for r in rows]))
 
 
-def _outage(
-    recording: Recording, form: str, run: Mapping[str, Any], record: RunRecord
+class _Pair(NamedTuple):
+    """A recorded run, and its simulation."""
+
+    run: Mapping[str, Any]
+    record: RunRecord
+
+    @property
+    def real(self) -> Times:
+        return latencies(self.run)
+
+    @property
+    def simulated(self) -> Times:
+        return simulated_times(self.record)
+
+
+def _compare(recording: Recording, form: str) -> Comparison:
+    meta = recording.meta
+    pairs = {
+        name: [_Pair(run, recording.simulated(run)) for run in runs]
+        for name, runs in recording.of(form).items()
+    }
+    kills = [pair for same in pairs.values() for pair in same if "failure" in pair.run]
+    links = f"{meta['links']['delay_s'] * 1e3:g} ms, {meta['links']['bytes_per_s'] / 1e6:g} MB/s"
+    return Comparison(
+        name=f"pipeline {form}",
+        about=f"{len(recording.stages)} processes with a part of the model each, links of"
+        f" {links}, activations in {form}; {meta['recorded']}",
+        parts=[
+            Part(name, medians([p.real for p in same]), medians([p.simulated for p in same]))
+            for name, same in pairs.items()
+            if name != SATURATED
+        ],
+        capacity=_capacity(pairs[SATURATED]) if SATURATED in pairs else None,
+        others=_outages(recording, kills, pairs[UNDISTURBED]) if kills else (),
+    )
+
+
+def _capacity(pairs: Sequence[_Pair]) -> Row:
+    count = len(pairs[0].run["requests"])
+    real_s = [max(request["times_s"][-1] for request in pair.run["requests"]) for pair in pairs]
+    simulated_s = [pair.record.requests["end_s"].max() for pair in pairs]
+    return Row.of(CAPACITY, count / float(np.median(real_s)), count / float(np.median(simulated_s)))
+
+
+def _outages(
+    recording: Recording, kills: Sequence[_Pair], undisturbed: Sequence[_Pair]
 ) -> list[Row]:
-    """Return how long detection, return and replay take after a kill."""
-    failure, first = run["failure"], _first_incidents(record)
+    """Return how long it took until all was well again: medians of the kills of each stage."""
+    rows = []
+    usual_s = [
+        medians([same.real for same in undisturbed])["E2E"],
+        medians([same.simulated for same in undisturbed])["E2E"],
+    ]
+    for stage in sorted({kill.run["failure"]["stage"] for kill in kills}):
+        found = [
+            _outage(recording, kill, *usual_s)
+            for kill in kills
+            if kill.run["failure"]["stage"] == stage
+        ]
+        for what in found[0]:
+            real_s, simulated_s = np.median([outage[what] for outage in found], axis=0)
+            rows.append(Row.of(f"stage {stage} killed: {what}", real_s, simulated_s))
+    return rows
+
+
+def _outage(
+    recording: Recording, kill: _Pair, usual_s: Floats, simulated_usual_s: Floats
+) -> dict[str, tuple[float, float]]:
+    """Return recorded and simulated times from a kill on, and what it costs the requests."""
+    failure, first = kill.run["failure"], _first_incidents(kill.record)
     killed_s, ready_s = failure["killed_s"], failure["ready_s"]
-    segments = record.segments
+    segments = kill.record.segments
     last = segments["stage"] == recording.stages[-1]
     last &= segments["start_s"] > first.get("ready", np.inf)
     if "recover" not in first or not last.any():
         raise InputError(f"in the simulation nothing is lost when a stage ends at {killed_s:g} s")
-    replayed_s = min(t for r in run["requests"] for t in r["times_s"] if t > ready_s)
-    token_s = float(segments["end_s"][last].min()) + recording.delay_s(form)
-    return [
-        Row.of(f"{_kill(run)}: {what}", real, simulated)
-        for what, real, simulated in (
-            ("detection", failure["detected_s"] - killed_s, first["recover"] - killed_s),
-            ("weights loaded", ready_s - failure["up_s"], first["ready"] - first["up"]),
-            ("ready again", ready_s - killed_s, first["ready"] - killed_s),
-            ("replay to the next token", replayed_s - ready_s, token_s - first["ready"]),
-        )
-    ]
-
-
-def _delay(run: Mapping[str, Any], killed: Part, undisturbed: Part) -> Row:
-    """Return what a kill costs the requests."""
-    real_s, simulated_s = (
-        float((disturbed["E2E"] - other["E2E"]).mean())
-        for disturbed, other in (
-            (killed.real, undisturbed.real),
-            (killed.simulated, undisturbed.simulated),
-        )
-    )
-    return Row.of(f"{_kill(run)}: mean delay of requests", real_s, simulated_s)
-
-
-def _kill(run: Mapping[str, Any]) -> str:
-    return f"stage {run['failure']['stage']} killed"
+    replayed_s = min(t for r in kill.run["requests"] for t in r["times_s"] if t > ready_s)
+    token_s = float(segments["end_s"][last].min()) + recording.delay_s(kill.run["format"])
+    return {
+        "detection": (failure["detected_s"] - killed_s, first["recover"] - killed_s),
+        "weights loaded": (ready_s - failure["up_s"], first["ready"] - first["up"]),
+        "ready again": (ready_s - killed_s, first["ready"] - killed_s),
+        "replay to the next token": (replayed_s - ready_s, token_s - first["ready"]),
+        "mean delay of requests": (
+            float((kill.real["E2E"] - usual_s).mean()),
+            float((kill.simulated["E2E"] - simulated_usual_s).mean()),
+        ),
+    }
 
 
 def _first_incidents(record: RunRecord) -> dict[str, float]:

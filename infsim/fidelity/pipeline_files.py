@@ -129,6 +129,9 @@ def _check_run(run: Object, files: Files, where: Where) -> None:
         raise InputError(f"format {run['format']!r} has no hops_s", where=where)
     if not run["requests"]:
         raise InputError("no requests in it", where=where)
+    first = next(r for r in files.runs if (r["format"], r["name"]) == (run["format"], run["name"]))
+    if [_asked(r) for r in run["requests"]] != [_asked(r) for r in first["requests"]]:
+        raise InputError(f"other requests than in the run {run['name']!r} before", where=where)
     before_s = 0.0
     for number, request in enumerate(run["requests"]):
         said = _wrong_with(request, before_s)
@@ -138,6 +141,10 @@ def _check_run(run: Object, files: Files, where: Where) -> None:
         before_s = request["arrival_s"]
     if "failure" in run:
         _check_failure(run, files, Where(where.file, path=f"{where.path}.failure"))
+
+
+def _asked(request: Object) -> tuple[float, int, int]:
+    return request["arrival_s"], request["input_tokens"], len(request["tokens"])
 
 
 def _wrong_with(request: Object, before_s: float) -> str | None:

@@ -47,15 +47,19 @@ def test_failures_are_within_10_percent(rows: list[Row], form: str) -> None:
 @pytest.mark.parametrize("form", VALUE_BITS)
 def test_tokens_after_the_recovery_are_those_of_the_undisturbed_run(form: str) -> None:
     recording = Recording.load(RECORDED)
-    runs = [recording.of(form)[name]["requests"] for name in ("undisturbed", "killed")]
-    tokens = [[request["tokens"] for request in requests] for requests in runs]
-    assert tokens[0] == tokens[1]
-    assert len({token for answer in tokens[0] for token in answer}) > 20
+    undisturbed, kills = (recording.of(form)[name] for name in ("undisturbed", "killed"))
+    tokens = [request["tokens"] for request in undisturbed[0]["requests"]]
+    for killed in kills:
+        assert [request["tokens"] for request in killed["requests"]] == tokens
+    assert len({token for answer in tokens for token in answer}) > 20
 
 
 def test_formats_of_activations_have_the_bytes_that_the_simulator_counts() -> None:
-    whole = Recording.load(RECORDED).simulated("fp32", "alone").counters["bytes_sent"]
-    halved = Recording.load(RECORDED).simulated("fp16", "alone").counters["bytes_sent"]
+    recording = Recording.load(RECORDED)
+    whole, halved = (
+        recording.simulated(recording.of(form)["alone"][0]).counters["bytes_sent"]
+        for form in ("fp32", "fp16")
+    )
     assert whole == pytest.approx(2 * halved, rel=0.02)
     values = np.ones((7, HIDDEN), np.float32)
     for form, bits in VALUE_BITS.items():

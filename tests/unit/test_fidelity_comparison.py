@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infsim.fidelity.comparison import Part, times
+from infsim.fidelity.comparison import Part, medians, times
 from infsim.fidelity.llama_cpp import Recording
 from infsim.fidelity.runs import compare_run
 from tests.recordings import small
@@ -68,6 +68,13 @@ def test_the_order_of_requests_does_not_matter(requests: list[Any], random: Any)
     other = Part("", latencies(shuffled), latencies(made_shuffled)).rows
     for one, two in zip(plain, other, strict=True):
         assert two.error == pytest.approx(one.error, abs=1e-9)
+
+
+@given(REQUESTS, st.floats(1.5, 10))
+def test_one_slow_repeat_of_three_does_not_count(requests: list[Any], slower: float) -> None:
+    usual, slow = latencies(requests), latencies(requests, slower)
+    rows = Part("", usual, medians([usual, slow, usual])).rows
+    assert {row.error for row in rows} == {0.0}
 
 
 def test_figures_are_those_of_hand() -> None:

@@ -192,6 +192,13 @@ def test_whatever_is_damaged_is_told_or_harmless(
             assert all(np.isfinite(row.simulated) for row in comparison.rows)
 
 
+def test_repeats_of_other_requests_are_told(tmp_path: Path) -> None:
+    runs = damaged(["runs", 0, "requests", 2, "input_tokens"], 7)
+    runs["runs"].append(PIPELINE["runs"][0])
+    with pytest.raises(InputError, match=r"runs\[\d+\]: other requests than in the run 'alone'"):
+        compare_run(pipeline(tmp_path, runs))
+
+
 def test_a_cut_archive_is_told(tmp_path: Path) -> None:
     cut("runs.json.gz")(pipeline(tmp_path, PIPELINE))
     with pytest.raises(InputError, match=r"runs\.json\.gz: cannot be read"):

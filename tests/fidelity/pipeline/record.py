@@ -36,6 +36,8 @@ RECORDED = data_folder("calibration/recorded") / "pipeline"
 LINKS = Links(delay_s=0.015, bytes_per_s=2e6, store_bytes_per_s=20e6)
 KILLED_STAGE = {"fp32": 1, "fp16": 2, "int8": 0}
 KILL_AT_TOKENS = 15
+REPEATS = 3
+"""Of each run: one alone may begin just after a heartbeat, or while another program runs."""
 COLUMNS = (
     "prefill_tokens",
     "prefill_pairs",
@@ -98,17 +100,15 @@ class Recorder:
             self.steps += [(self.form, stage, *row[2:], row[1] - row[0]) for row in rows]
 
     def _run(self, name: str, asks: list[Ask], kill: Kill | None = None) -> None:
-        answers, failure = self.cluster.run(asks, kill)
-        self.cluster.logs()
-        sys.stderr.write(f"{self.form}, {name}: {len(asks)} requests\n")
-        run: dict[str, Any] = {
-            "format": self.form,
-            "name": name,
-            "requests": [_as_json(ask, answer) for ask, answer in zip(asks, answers, strict=True)],
-        }
-        if kill:
-            run["failure"] = {name: round(value, 6) for name, value in vars(failure).items()}
-        self.runs.append(run)
+        for _ in range(REPEATS):
+            answers, failure = self.cluster.run(asks, kill)
+            sys.stderr.write(f"{self.form}, {name}: {len(asks)} requests\n")
+            rows = [_as_json(ask, answer) for ask, answer in zip(asks, answers, strict=True)]
+            run: dict[str, Any] = {"format": self.form, "name": name, "requests": rows}
+            if kill:
+                run["failure"] = {key: round(value, 6) for key, value in vars(failure).items()}
+            self.runs.append(run)
+        self.cluster.logs()  # for calibration there are others
 
 
 def hops(logs: list[list[list[float]]]) -> list[float]:
