@@ -104,8 +104,9 @@ def download(
             return target
     raise FetchError(
         "\n  ".join([f"could not fetch {file.name!r}:", *failures])
-        + "\n  (without a network, get the file on another machine and use --from FOLDER;"
-        " behind a proxy, set https_proxy)"
+        + "\n  (without a network, get the file on another machine"
+        + (" and use --from FOLDER" if file.bytes is not None else "")
+        + "; behind a proxy, set https_proxy)"
     )
 
 
