@@ -21,6 +21,7 @@ from infsim.calibrate.table import KernelTable, concatenate
 from infsim.cluster.device import load_device
 from infsim.cost.calibration import Calibration
 from infsim.cost.kernels import peak_of
+from infsim.cost.power import PowerTable
 from infsim.errors import InputError
 from infsim.model.catalog import load_format
 
@@ -74,6 +75,20 @@ def fit_device(tables: Sequence[KernelTable], device: str | None = None) -> Cali
         attentions=tuple(attentions),
         elements=tuple(elements),
         collectives=tuple(fit_collectives(rows)),
+        power=_power(tables),
         errors=tuple(errors),
         notes=tuple(notes),
     )
+
+
+def _power(tables: Sequence[KernelTable]) -> PowerTable | None:
+    """Power against load, of the first table that measured it."""
+    for table in tables:
+        found = table.meta.extra.get("power", {})
+        if levels := found.get("levels"):
+            return PowerTable(
+                found["source"],
+                tuple(level["tokens"] for level in levels),
+                tuple(level["power_w"] for level in levels),
+            )
+    return None

@@ -1,7 +1,7 @@
 """All-reduces between two processes of one machine, as tensor parallelism on processors has them.
 
-The other process is told the size of the next one through a pipe, and says when it is ready: what is
-timed is the exchange and the sum.
+The other process is told the size of the next one through a pipe, and says when it is ready: what
+is timed is the exchange and the sum.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ def _take_part(store: str) -> None:
     _join(store, 1)
     for line in sys.stdin:
         ones = torch.ones(int(line))
-        print(flush=True)
+        sys.stdout.write("\n")
+        sys.stdout.flush()
         torch.distributed.all_reduce(ones)
 
 
