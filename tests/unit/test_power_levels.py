@@ -103,21 +103,21 @@ class Pynvml(SimpleNamespace):
     def nvmlShutdown(self) -> None:  # noqa: N802
         self.is_open = False
 
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:  # noqa: N802
-        return f"device {index}"
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:  # noqa: N802
+        return uuid
 
     def nvmlDeviceGetEnforcedPowerLimit(self, handle: str) -> int:  # noqa: N802
-        assert handle == "device 0"
+        assert handle == "GPU-12-34"
         return 700_000
 
     def nvmlDeviceGetPowerUsage(self, handle: str) -> int:  # noqa: N802
-        assert handle == "device 0"
+        assert handle == "GPU-12-34"
         return 400_000
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:  # noqa: N802
         if not self.counts:
             raise self.NVMLError("not supported")
-        assert handle == "device 0"
+        assert handle == "GPU-12-34"
         return round(400_000 * self.now_s)
 
 
@@ -126,7 +126,7 @@ def test_the_driver_tells_energy_or_power(monkeypatch: pytest.MonkeyPatch, count
     library = Pynvml(counts=counts)
     monkeypatch.setitem(sys.modules, "pynvml", library)
     monkeypatch.setattr(nvml.time, "monotonic", lambda: library.now_s)
-    with NvmlMeter() as meter:
+    with NvmlMeter("12-34") as meter:
         assert ("sampled" in meter.source) is not counts
         assert meter.limit_w == 700.0
         before_j = meter.energy_j()

@@ -50,12 +50,12 @@ def fit_device(tables: Sequence[KernelTable], device: str | None = None) -> Cali
     rows, cached = cold(concatenate(tables))
     errors: list[dict[str, Any]] = []
     linears = []
-    for whole in fit_linears(rows):
-        peak = peak_of(load_device(name), load_format(whole.format))
-        kept = thinned(whole, peak)
+    for measured in fit_linears(rows):
+        peak = peak_of(load_device(name), load_format(measured.table.format))
+        kept = thinned(measured.table, peak)
         linears.append(kept)
-        errors += linear_errors(kept, whole, peak)
-        errors += layer_errors(kept, whole, peak)
+        errors += linear_errors(kept, measured, peak)
+        errors += layer_errors(kept, measured.table, peak)
     if not linears:
         raise InputError("no linear layers of known shape in the kernel tables")
     attentions = fit_attentions(rows)
