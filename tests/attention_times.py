@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from math import ceil, prod
+from typing import Any
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
 
 from infsim.cost.attention import FULL, MOVED
 from infsim.cost.calibration import AttentionTable
+from infsim.cost.monotone import PARTS
 
 Axes = Sequence[Sequence[float]]
 
@@ -26,6 +31,16 @@ def interpolated(axes: Axes, times: Sequence[float], place: Sequence[float]) -> 
     return low + (max(x, axis[0]) - axis[i]) / (axis[i + 1] - axis[i]) * (high - low)
 
 
+def curved(axes: Axes, times: Sequence[float], along: int) -> tuple[list[Sequence[float]], Any]:
+    """The same grid with a monotone cubic through the points of one axis, in short lines."""
+    x = np.array(axes[along])
+    parts = [np.linspace(a, b, PARTS + 1)[:-1] for a, b in pairwise(x)]
+    points = np.concatenate([*parts, x[-1:]])
+    cells = np.array(times).reshape([len(axis) for axis in axes])
+    smooth = PchipInterpolator(x, cells, axis=along)(points)
+    return [*axes[:along], points.tolist(), *axes[along + 1 :]], smooth.ravel().tolist()
+
+
 def attention_s(
     table: AttentionTable, ratio: float, entry_s: float,
     tokens: float, pairs: float, sequences: int, context: float,
@@ -39,11 +54,12 @@ def attention_s(
     if prefix < 0:
         chunk, prefix = max(2 * pairs / tokens - 1, 1.0), 0.0
         prompts = tokens / chunk
-    first_s = interpolated((table.chunks, table.prefixes), table.prefill_s, (chunk, prefix))
+    prefill = curved((table.chunks, table.prefixes), table.prefill_s, 0)
+    first_s = interpolated(*prefill, (chunk, prefix))
     others_s = 0.0
     if prompts != 1.0 and table.prompts:
-        axes = table.prompts, table.prompt_chunks
-        others_s = max(interpolated(axes, table.prompts_s, (prompts, chunk)) - first_s, 0.0)
+        several = curved((table.prompts, table.prompt_chunks), table.prompts_s, 1)
+        others_s = max(interpolated(*several, (prompts, chunk)) - first_s, 0.0)
     elif prompts != 1.0:
         filled = min(chunk * table.heads / FULL, 1.0)
         group = table.heads / table.kv_heads
@@ -56,5 +72,5 @@ def attention_s(
         table.mixed_chunks, table.mixed_prefixes, table.mixed_sequences, table.mixed_contexts
     )  # fmt: skip
     batch = chunk, prefix, sequences * ratio, context / sequences
-    beside_s = interpolated(joint, table.mixed_s, batch) + others_s
+    beside_s = interpolated(*curved(joint, table.mixed_s, 0), batch) + others_s
     return beside_s + (blocks - 1) * (first_s + others_s)

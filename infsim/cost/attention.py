@@ -4,6 +4,8 @@ A batch is known by its totals: prompt tokens T, their query-key pairs P, sequen
 one token each, and the KV entries C that these read. Grids were measured with one prompt chunk and
 with decodes of equal length, and are read as follows.
 
+- Along the length of a chunk, times follow a monotone cubic through those measured
+  (`infsim.cost.monotone`); along all other axes, lines.
 - Decodes: D sequences of C / D entries each. Between points of the grid the time is linear in the
   context, so that a growing batch moves along a line.
 - Prompts: one chunk of T tokens after the prefix that gives it P pairs. Where even a chunk without
@@ -19,10 +21,14 @@ KV heads scale decodes (one block of a kernel computes one head of one sequence)
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from math import ceil
 
+import numpy as np
+
 from infsim.cost.calibration import AttentionTable
-from infsim.cost.grids import Cell, Layer, Layers, Plane
+from infsim.cost.grids import Axis, Cell, Layer, Layers, Plane
+from infsim.cost.monotone import refined
 
 FULL = 8192
 """Query tokens times heads that fill the processors of a device: 256 tokens of 32 heads on the
@@ -56,8 +62,9 @@ class AttentionTime:
         self.table = table
         self._queries, self._keys = query_ratio, kv_ratio
         self.pair_s, self.entry_s = pair_s, entry_s
-        self._prefill = Plane(table.chunks, table.prefixes, table.prefill_s)
-        self._chunks, self._prefixes = table.chunks, table.prefixes
+        chunks, prefill_s = _along_chunks((table.chunks, table.prefixes), table.prefill_s, 0)
+        self._prefill = Plane(chunks, table.prefixes, prefill_s)
+        self._chunks, self._prefixes = chunks, table.prefixes
         self._shortest_s, self._filled = table.prefill_s[0], table.heads / FULL
         none = bisect_right(table.prefixes, 0.0)
         self._alone = [  # the cells of chunks without a prefix, along the chunk
@@ -67,13 +74,17 @@ class AttentionTime:
         self._decode = Plane(table.sequences, table.contexts, table.decode_s)
         self._several: Plane | None = None
         if table.prompts:
-            self._several = Plane(table.prompts, table.prompt_chunks, table.prompts_s)
+            axes = table.prompts, table.prompt_chunks
+            lengths, prompts_s = _along_chunks(axes, table.prompts_s, 1)
+            self._several = Plane(table.prompts, lengths, prompts_s)
         self._mixed: Layers | None = None
         if table.mixed_s:
-            self._mixed = Layers(
+            mixed = (
                 table.mixed_chunks, table.mixed_prefixes, table.mixed_sequences,
-                table.mixed_contexts, table.mixed_s,
+                table.mixed_contexts,
             )  # fmt: skip
+            lengths, mixed_s = _along_chunks(mixed, table.mixed_s, 0)
+            self._mixed = Layers(lengths, *mixed[1:], mixed_s)
         self._beside: dict[int, Layer] = {}
         self._sizes: dict[float, _Size] = {}
         group = table.heads / table.kv_heads
@@ -183,6 +194,15 @@ class AttentionTime:
             if moved_s > others_s:
                 others_s = moved_s
         return others_s if others_s > 0.0 else 0.0
+
+
+def _along_chunks(
+    axes: Sequence[Axis], times: Sequence[float], axis: int
+) -> tuple[tuple[float, ...], list[float]]:
+    """Return the axis of chunks, and a grid, with points on the curve between those measured."""
+    cells = np.array(times).reshape([len(each) for each in axes])
+    points, cells = refined(axes[axis], cells, axis)
+    return points, cells.ravel().tolist()
 
 
 _Size = tuple[float, float, float, list[Cell]]

@@ -38,13 +38,20 @@ class Run:
     record : RunRecord
     details : mapping
         About the run, as plain JSON data: ``plans`` (per deployment the stages, pipelines and
-        notes of its placement), ``costs`` (calibrated or not, sources, extrapolations).
+        notes of its placement), ``costs`` (calibrated or not, sources, times asked for and
+        extrapolated), ``power`` (by device, where it comes from).
     """
 
     alternative: str
     replication: int
     record: RunRecord
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def power(self) -> Mapping[str, str]:
+        """Where the power of each device comes from."""
+        found: Mapping[str, str] = self.details.get("power") or {}
+        return found
 
     @property
     def unfinished(self) -> int:

@@ -53,6 +53,10 @@ def execute(
     return Run(alternative.name, job.replication, record, details)
 
 
+DECLARED = "declared"
+"""Power that nobody measured: idle, or the active power of the device."""
+
+
 def describe(experiment: Experiment) -> dict[str, Any]:
     """Return what a run was made of, as plain JSON data."""
     cluster = experiment.cluster
@@ -80,7 +84,13 @@ def describe(experiment: Experiment) -> dict[str, Any]:
         "priced": sum(step.calls for step in steps),
         "extrapolated": sum(step.extrapolated for step in steps),
     }
-    found: dict[str, Any] = plain({"plans": plans, "costs": costs})
+    power = {
+        node.device.name: table.source if table else DECLARED
+        for i, node in enumerate(cluster.nodes)
+        if node.device.active_w
+        for table in [experiment.costs.power(i)]
+    }
+    found: dict[str, Any] = plain({"plans": plans, "costs": costs, "power": power})
     return found
 
 

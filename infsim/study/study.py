@@ -16,7 +16,7 @@ from infsim.results.metrics import Objectives
 from infsim.results.runs import Frame, Run
 from infsim.results.tables import Table
 from infsim.study.comparison import Observations, Warmup
-from infsim.study.execute import EngineName
+from infsim.study.execute import DECLARED, EngineName
 from infsim.study.inputs import input_files
 from infsim.study.report import comparison_tables, differences_table, summary_table
 
@@ -170,6 +170,10 @@ class Study:
             found.append(
                 f"{extrapolated:,} of {priced:,} iteration times ({share}) were extrapolated."
             )
+        powers = {device: source for run in self.runs for device, source in run.power.items()}
+        if declared := sorted(device for device, source in powers.items() if source == DECLARED):
+            which = "" if len(declared) == len(powers) else f" of {', '.join(declared)}"
+            found.append(f"Power{which} is declared, not measured: idle, or active in iterations.")
         return tuple(found)
 
     def _unproven_plans(self) -> list[str]:

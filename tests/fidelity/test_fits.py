@@ -78,7 +78,7 @@ def test_every_measured_batch_of_the_rtx_4090_is_met() -> None:
 
 
 def test_layers_of_llama_3_8b_on_the_a100_by_kernels_of_other_shapes() -> None:
-    """Coefficients are AI Configurator's, the layer is Vidur's: other hands, and other shapes."""
+    """Coefficients are AI Configurator's, the layer is Vidur's: other hands, two other shapes."""
     kernels = measured.layer_kernels("kernels/vidur-a100/llama3-8b-mlp.csv.gz").sum(axis=1)
     found = kernels.groupby(level=0).median().loc[:4096]
     known = device_calibration("a100-80gb")
@@ -90,8 +90,8 @@ def test_layers_of_llama_3_8b_on_the_a100_by_kernels_of_other_shapes() -> None:
     overhead_s = load_device("a100-80gb").overhead_s
     predicted = [layer.step_s(t, 0.0, 0.0, 0, 0.0, 0) - overhead_s for t in found.index.tolist()]
     error = np.abs(np.array(predicted) / found.to_numpy() - 1)
-    assert np.median(error) < 0.09
-    assert np.quantile(error, 0.95) < 0.2
+    assert np.median(error) < 0.1
+    assert np.quantile(error, 0.95) < 0.16
 
 
 def test_decode_iterations_of_a_vllm_server() -> None:
@@ -108,7 +108,7 @@ def test_decode_iterations_of_a_vllm_server() -> None:
 
 
 @pytest.mark.parametrize(
-    ("devices", "prompt", "token"), [(2, 0.09, 0.13), (4, 0.21, 0.36), (8, 0.23, 0.62)]
+    ("devices", "prompt", "token"), [(2, 0.12, 0.12), (4, 0.22, 0.34), (8, 0.22, 0.61)]
 )
 def test_whole_steps_of_llama_2_70b_on_a100s(devices: int, prompt: float, token: float) -> None:
     """A serving stack of 2023, whose host set the pace on 4 and 8 devices: kernels are faster."""

@@ -192,6 +192,19 @@ def test_what_spoils_the_numbers_is_told() -> None:
     )
 
 
+def test_declared_power_is_told() -> None:
+    """Of all devices, or of those without a table."""
+    measured, declared = {"power": {"x": "NVML"}}, {"power": {"x": "NVML", "y": "declared"}}
+    whole = {"power": {"x": "declared", "y": "declared"}}
+    says = "is declared, not measured: idle, or active in iterations."
+    for details, notes in (
+        (measured, ()),
+        (declared, (f"Power of y {says}",)),
+        (whole, (f"Power {says}",)),
+    ):
+        assert study([Run("a", 0, queue(200), details)]).notes == notes
+
+
 def test_the_text_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     result = study(runs(1, a=1.0, b=0.9, c=0.8, d=0.7))
     assert max(map(len, result.text().splitlines())) > 90

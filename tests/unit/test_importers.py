@@ -196,6 +196,30 @@ def test_splitwise_rows_are_a_prefill_and_a_decode(tmp_path: Path) -> None:
         read(tmp_path / "perf.csv", "h200")
 
 
+def test_splitwise_runs_tell_power_at_two_loads(tmp_path: Path) -> None:
+    """Long answers are decodes, and the shortest prompt that reaches the limit is the other end."""
+    rows = [
+        f"llama2-70b,a100-80gb,{tokens},1,128,200,54.88,{devices},{peak},{mean},{whole}"
+        for tokens, devices, peak, mean, whole in (
+            (64, 2, 0.9, 0.7, 10_000),
+            (128, 2, 1.01, 0.7, 10_000),
+            (512, 2, 1.05, 0.9, 300),  # as much prompt as answer
+            (32, 2, 1.0, 0.0, 10_000),  # not read
+            (32, 8, 1.0, 0.3, 10_000),  # on more devices the host is waited for
+        )
+    ]
+    header = SPLITWISE.splitlines()[0] + ",peak_power,average_power,e2e_time"
+    (tmp_path / "perf.csv").write_text("\n".join([header, *rows]))
+    power = read(tmp_path / "perf.csv", "a100-80gb").table.meta.extra["power"]
+    share = 200 / 10_000
+    decode = [400 * (0.7 - peak * share) / (1 - share) for peak in (0.9, 1.01)]
+    assert [level["tokens"] for level in power["levels"]] == [1, 128]
+    assert power["levels"][0]["power_w"] == pytest.approx(sum(decode) / 2, abs=0.1)
+    assert power["levels"][1]["power_w"] == 400.0
+    (tmp_path / "plain.csv").write_text(SPLITWISE)
+    assert "power" not in read(tmp_path / "plain.csv", "a100-80gb").table.meta.extra
+
+
 VIDUR = """time_stats.mlp_up_proj.median,time_stats.mlp_up_proj.max,time_stats.mlp_up_proj.std,\
 time_stats.add.median,time_stats.add.max,time_stats.add.std,n_head,n_kv_head,n_embd,\
 n_expanded_embd,use_gated_mlp,num_tokens,num_tensor_parallel_workers

@@ -14,7 +14,7 @@ from infsim.calibrate.fit.attention_keys import on_prefixes
 from infsim.calibrate.fit.cold import cold
 from infsim.calibrate.fit.device import fit_device
 from infsim.calibrate.fit.errors import one_by_one, summary
-from infsim.calibrate.fit.linear import fit_linears
+from infsim.calibrate.fit.linear import between, fit_linears
 from infsim.calibrate.fit.thin import points_kept, thinned, thinned_curve
 from infsim.calibrate.fit.write import write_calibration
 from infsim.calibrate.table import KernelTable, Meta
@@ -92,7 +92,8 @@ def test_repeats_become_their_median_and_the_larger_library_wins() -> None:
     rows += [rows[0] | {"time_s": rows[0]["time_s"] * f} for f in (2.0, 3.0)]
     rows += linear_rows([(512, 256)], (1,), library="b", time_s=1.0)
     rows += linear_rows([(512, 256)], (1,), form="fp16", time_s=1.0)
-    (table,) = fit_linears(KernelTable.from_rows(rows, META))
+    (measured,) = fit_linears(KernelTable.from_rows(rows, META))
+    table = measured.table
     assert (table.format, table.library, table.tokens) == ("bf16", "a", (1.0, 8.0))
     assert table.shapes[512, 256][0] == pytest.approx(2 * PEAK.reference_s(1, 512, 256))
 
@@ -110,6 +111,22 @@ def test_bf16_and_fp16_are_told_apart_where_both_were_measured() -> None:
     assert other.shapes[512, 256] == pytest.approx([3 * t for t in one.shapes[512, 256]])
     alone = replace(known, linears=(one,))
     assert linear_table(alone, load_format("fp16")) is one
+
+
+def test_two_zeros_in_four_are_a_format() -> None:
+    shapes, tokens = [(512, 256), (1024, 256)], (1, 8, 64)
+    rows = linear_rows(shapes, tokens, "fp16")
+    pruned = {"pattern": "2:4", "density": 0.5, "library": "sparse"}
+    rows += [row | pruned | {"time_s": 0.6 * row["time_s"]} for row in rows]
+    rows += [row | {"pattern": "unstructured", "density": 0.1} for row in rows[:3]]
+    known = fit_device([KernelTable.from_rows(rows + attention_rows(), META)])
+    assert [table.format for table in known.linears] == ["fp16", "sparse24"]
+    table = linear_table(known, load_format("sparse24"))
+    assert table is not None
+    assert table.library == "sparse"
+    dense = linear_table(known, load_format("fp16"))
+    assert dense is not None
+    assert table.shapes[512, 256] == pytest.approx([0.6 * t for t in dense.shapes[512, 256]])
 
 
 def test_a_format_takes_its_own_table_before_that_of_one_alike() -> None:
@@ -130,25 +147,50 @@ def test_experts_go_into_curves_along_those_that_get_tokens() -> None:
          "active_experts": a, "tokens": m, "time_s": 1e-3 * a}
         for m in (1, 64) for a in (2, 8)
     ]  # fmt: skip
-    (table,) = fit_linears(KernelTable.from_rows(rows, META))
-    (few, many) = table.experts[768, 256, 8]
+    (measured,) = fit_linears(KernelTable.from_rows(rows, META))
+    (few, many) = measured.table.experts[768, 256, 8]
     assert (few[0], many[0]) == (1.0, 64.0)
     assert many[1].at(5) == pytest.approx(5e-3)
 
 
 def test_what_neighbours_tell_is_left_out() -> None:
     """All but one shape have the efficiency of their neighbours."""
-    sizes = [256 * 2**i for i in range(6)]
+    sizes = [300 * 2**i for i in range(6)]
     rows = linear_rows([(n, k) for n in sizes for k in sizes], (1, 2, 4, 8, 16))
-    odd = [r for r in rows if (r["n"], r["k"]) == (2048, 1024)]
+    odd = [r for r in rows if (r["n"], r["k"]) == (2400, 1200)]
     for row in odd:
         row["time_s"] *= 3
-    (table,) = fit_linears(KernelTable.from_rows(rows, META))
-    kept = thinned(table, PEAK, shapes=8, times=24)
+    (measured,) = fit_linears(KernelTable.from_rows(rows, META))
+    kept = thinned(measured.table, PEAK, shapes=8, times=24)
     assert len(kept.shapes) <= 8
     assert len(kept.tokens) == 3
-    assert {(256, 256), (2048, 1024), (8192, 8192)} <= kept.shapes.keys()
-    assert thinned(table, PEAK, shapes=99, times=999) == table
+    assert {(300, 300), (2400, 1200), (9600, 9600)} <= kept.shapes.keys()
+    assert thinned(measured.table, PEAK, shapes=99, times=999) == measured.table
+
+
+def test_matrices_of_the_catalogue_are_kept() -> None:
+    """Llama-3.1-8B's queries, keys and values on one and on two devices, as others tell anyway."""
+    sizes = [256 * 2**i for i in range(7)]
+    shapes = [(n, k) for n in sizes for k in sizes] + [(6144, 4096), (3072, 4096)]
+    (measured,) = fit_linears(KernelTable.from_rows(linear_rows(shapes, (1, 8, 64)), META))
+    kept = thinned(measured.table, PEAK, shapes=30)
+    assert len(kept.shapes) == 30
+    assert {(6144, 4096), (3072, 4096), (256, 256), (16384, 16384)} <= kept.shapes.keys()
+
+
+def test_kernels_change_at_the_same_tokens_for_all_shapes() -> None:
+    """A shape that was not measured at 7 tokens takes half of what another one takes more there."""
+
+    def curve(factor: float, tokens: tuple[int, ...]) -> Curve:
+        times = {1: 1.0, 4: 1.6, 7: 4.4, 8: 2.4, 64: 10.0}
+        return Curve(tuple(map(float, tokens)), tuple(factor * times[m] for m in tokens))
+
+    known = {(512, 256): curve(1.0, (1, 4, 7, 8, 64)), (1024, 256): curve(2.0, (1, 4, 8, 64))}
+    assert between(known, (1024, 256), 8) == 4.8  # as measured
+    line = 3.2 + 3 / 4 * (4.8 - 3.2)
+    own = 1.6 + 3 / 4 * (2.4 - 1.6)
+    assert between(known, (1024, 256), 7) == pytest.approx(line * (4.4 / own) ** 0.5)
+    assert between({(1024, 256): known[1024, 256]}, (1024, 256), 7) == pytest.approx(line)
 
 
 def test_points_on_a_line_go_first() -> None:
@@ -252,6 +294,16 @@ def test_tables_that_cannot_be_fitted_are_refused() -> None:
         fit_device([table])
     with pytest.raises(InputError, match="different hardware: l40s, rtx-4090"):
         fit_device([table, table.with_meta(hardware="l40s")])
+
+
+def test_few_mixed_batches_make_no_grid() -> None:
+    """A campaign that ended early may have them at one prefix only: then they are the sum."""
+    mixed = {"prefills": 1, "prefix": 0, "decodes": 8, "context": 512}
+    rows = [r | {"prefix": 0} for r in attention_rows()]
+    rows += [rows[0] | mixed | {"chunk": chunk, "time_s": 1.0} for chunk in (16, 64)]
+    (table,) = fit_attentions(KernelTable.from_rows(rows, META))
+    assert not table.mixed_s
+    assert table.prefill_s
 
 
 def test_a_table_of_one_shape_has_grids_of_all_its_batches() -> None:

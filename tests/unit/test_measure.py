@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from infsim.calibrate.measure import bench as bench_module
+from infsim.calibrate.measure import campaign as campaign_module
 from infsim.calibrate.measure.bench import Bench, Timer
 from infsim.calibrate.measure.campaign import Campaign, DriftError, measure
 from infsim.calibrate.measure.kernel import Case, Kernel
@@ -155,6 +158,53 @@ def test_a_spent_budget_leaves_curves_unfinished() -> None:
     found = measure([kernel(straight)] * 3, bench(), budget_s=0.0)
     assert found.rows == []
     assert found.unfinished == 3
+
+
+def test_a_short_budget_leaves_no_kind_of_kernel_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time for a fifth of the ends: a fifth of each kind has them."""
+    clock = count()
+    monkeypatch.setattr(campaign_module.time, "monotonic", lambda: float(next(clock)))
+    named = [
+        kernel(straight, columns={"kernel": kind, "name": str(i), "n": 64})
+        for kind in ("norm", "residual", "rotary")
+        for i in range(20)
+    ]
+    found = measure(named, bench(), budget_s=60.0)
+    per_kind = Counter(str(row["kernel"]) for row in found.rows)
+    assert 0 < len(found.rows) < 60
+    assert len(per_kind) == 3
+    assert max(per_kind.values()) - min(per_kind.values()) <= len(GRID)
+
+
+def test_ctrl_c_keeps_what_was_measured() -> None:
+    def then_stop(x: int) -> float:
+        if x == GRID[-1]:
+            raise KeyboardInterrupt
+        return straight(x)
+
+    said: list[str] = []
+    slow = kernel(then_stop, columns={"kernel": "residual", "n": 64})
+    found = measure([kernel(straight), slow], bench(), budget_s=60.0, say=said.append)
+    assert found.interrupted
+    assert {row["kernel"] for row in found.rows} == {"norm", "residual"}
+    assert said[-1].startswith("interrupted")
+    assert not campaign(kernel(straight)).interrupted
+
+
+def test_what_was_measured_is_handed_out_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(campaign_module, "CHECKPOINT_S", 0.0)
+    kept: list[Campaign] = []
+    named = [kernel(straight, columns={"kernel": "norm", "n": n}) for n in (32, 64)]
+    whole = measure(named, bench(), budget_s=60.0, keep=kept.append)
+    assert [len(part.rows) for part in kept] == sorted(len(part.rows) for part in kept)
+    assert kept[0].rows
+    assert all(part.interrupted for part in kept)
+    assert kept[-1].rows == whole.rows
+    lasting = iter([1e-3] * 500)
+    drifting = bench(lambda: next(lasting, 2e-3))
+    with pytest.raises(DriftError):
+        measure(named * 40, drifting, budget_s=60.0, wanted=0.0, keep=kept.append)
+    assert all(abs(part.drift) <= 0.1 for part in kept)
 
 
 def test_shapes_are_those_of_the_catalogue_and_its_shards() -> None:

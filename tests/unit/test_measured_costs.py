@@ -37,6 +37,7 @@ from infsim.cost.linear import LinearTimes, Peak, used_experts
 from infsim.cost.measured import MeasuredStepCost
 from infsim.cost.nearest import nearest, scaled
 from infsim.cost.roofline import RooflineStepCost
+from infsim.cost.sources import power_table
 from infsim.errors import InputError
 from infsim.model.architecture import Architecture
 from infsim.model.catalog import load, load_format
@@ -365,6 +366,17 @@ def test_a_calibrated_device_is_priced_by_its_kernels() -> None:
     assert costs("rtx-4090", "fp16").calibrated  # as fast as bf16
     assert costs("l40s", "fp8").calibrated
     assert isinstance(costs("rtx-4090", source="roofline"), RooflineStepCost)
+
+
+def test_measured_power_holds_unless_the_scenario_states_its_own() -> None:
+    a100 = load_device("a100-80gb")
+    table = power_table(a100)
+    assert table is not None
+    assert a100.idle_w < table.at(1) < table.at(4096) <= a100.active_w
+    assert power_table(replace(a100, active_w=300.0)) is None
+    assert power_table(a100, "roofline") is None
+    assert power_table(load_device("rtx-4090")) is None
+    assert power_table(replace(a100, name="mine")) is None
 
 
 def test_another_device_takes_those_of_the_nearest_one_scaled() -> None:

@@ -101,13 +101,13 @@ def attention_table(rows: KernelTable, form: str, library: str, shape: Shape) ->
     prompts_axes: Sequence[Axis] = ((), ())
     prompts = np.empty(0)
     several = rows.take((rows["prefills"] > 0) & (rows["prefix"] == 0) & (rows["decodes"] == 0))
-    if (several["prefills"] > 1).any():
-        prompts_axes, prompts = grid(several, ("prefills", "chunk"))
+    if _spans(several, _PROMPTS):
+        prompts_axes, prompts = grid(several, _PROMPTS)
     mixed_rows = rows.take((rows["prefills"] == 1) & (rows["decodes"] > 0))
     mixed_axes: Sequence[Axis] = ((), (), (), ())
     mixed = np.empty(0)
-    if len(mixed_rows):
-        mixed_axes, mixed = grid(mixed_rows, ("chunk", "prefix", "decodes", "context"))
+    if _spans(mixed_rows, _MIXED):
+        mixed_axes, mixed = grid(mixed_rows, _MIXED)
     heads, kv_heads, head_dim = shape
     chunks, prefixes = prefill_axes
     sequences, contexts = decode_axes
@@ -134,6 +134,15 @@ def attention_table(rows: KernelTable, form: str, library: str, shape: Shape) ->
         prompt_chunks=prompt_chunks,
         prompts_s=_flat(prompts),
     )
+
+
+_PROMPTS = ("prefills", "chunk")
+_MIXED = ("chunk", "prefix", "decodes", "context")
+
+
+def _spans(rows: KernelTable, axes: Sequence[str]) -> bool:
+    """Whether there are rows of several values of each axis."""
+    return all(len(np.unique(rows[axis])) > 1 for axis in axes)
 
 
 def grid(rows: KernelTable, axes: Sequence[str], *, filled: bool = True) -> tuple[list[Axis], Grid]:

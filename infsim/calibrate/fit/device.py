@@ -22,6 +22,7 @@ from infsim.calibrate.table import KernelTable, concatenate
 from infsim.cluster.device import load_device
 from infsim.cost.calibration import Calibration
 from infsim.cost.kernels import peak_of
+from infsim.cost.power import PowerTable
 from infsim.errors import InputError
 from infsim.model.catalog import load_format
 
@@ -50,12 +51,12 @@ def fit_device(tables: Sequence[KernelTable], device: str | None = None) -> Cali
     rows, cached = cold(concatenate(tables))
     errors: list[dict[str, Any]] = []
     linears = []
-    for whole in fit_linears(rows):
-        peak = peak_of(load_device(name), load_format(whole.format))
-        kept = thinned(whole, peak)
+    for measured in fit_linears(rows):
+        peak = peak_of(load_device(name), load_format(measured.table.format))
+        kept = thinned(measured.table, peak)
         linears.append(kept)
-        errors += linear_errors(kept, whole, peak)
-        errors += layer_errors(kept, whole, peak)
+        errors += linear_errors(kept, measured, peak)
+        errors += layer_errors(kept, measured.table, peak)
     if not linears:
         raise InputError("no linear layers of known shape in the kernel tables")
     shares = [table.meta.extra["unequal"] for table in tables if "unequal" in table.meta.extra]
@@ -77,6 +78,20 @@ def fit_device(tables: Sequence[KernelTable], device: str | None = None) -> Cali
         attentions=tuple(attentions),
         elements=tuple(elements),
         collectives=tuple(fit_collectives(rows)),
+        power=_power(tables),
         errors=tuple(errors),
         notes=tuple(notes),
     )
+
+
+def _power(tables: Sequence[KernelTable]) -> PowerTable | None:
+    """Power against load, of the first table that measured it."""
+    for table in tables:
+        found = table.meta.extra.get("power", {})
+        if levels := found.get("levels"):
+            return PowerTable(
+                found["source"],
+                tuple(level["tokens"] for level in levels),
+                tuple(level["power_w"] for level in levels),
+            )
+    return None

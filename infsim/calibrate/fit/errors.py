@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import log
@@ -12,12 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from infsim.calibrate.fit.attention import Axis, Grid, attention_rows, grid
 from infsim.calibrate.fit.attention_keys import on_prefixes
+from infsim.calibrate.fit.linear import Curves, MeasuredLinear, Shape, between
 from infsim.calibrate.fit.points import medians
 from infsim.calibrate.table import KernelTable
 from infsim.cost.attention import AttentionTime
 from infsim.cost.calibration import AttentionTable, ElementTable, LinearTable
 from infsim.cost.curves import Curve, total
 from infsim.cost.linear import LinearTimes, Peak
+from infsim.cost.monotone import interpolated
 
 FOLDS = 5
 
@@ -35,14 +38,14 @@ def summary(what: str, form: str, held_out: str, errors: ArrayLike) -> dict[str,
     }
 
 
-def linear_errors(kept: LinearTable, whole: LinearTable, peak: Peak) -> list[dict[str, Any]]:
+def linear_errors(kept: LinearTable, measured: MeasuredLinear, peak: Peak) -> list[dict[str, Any]]:
     """Return the errors of linear layers.
 
     Parameters
     ----------
     kept : LinearTable
         The coefficients.
-    whole : LinearTable
+    measured : MeasuredLinear
         All that was measured, in the same format.
     peak : Peak
 
@@ -50,27 +53,36 @@ def linear_errors(kept: LinearTable, whole: LinearTable, peak: Peak) -> list[dic
     -----
     Held-out tokens: those that the coefficients leave out, for the shapes that they keep; where
     they keep all, each in turn. Held-out shapes: those that the coefficients leave out, and the
-    kept ones a fifth at a time; with fewer than ten shapes, each in turn.
+    kept ones a fifth at a time; with fewer than ten shapes, each in turn. Only points that were
+    measured count.
     """
     form = kept.format
-    found = [summary("linear", form, "tokens", _token_errors(kept, whole))]
-    if len(whole.shapes) > 3:
-        shapes = dict(_held_out_shapes(kept, whole, peak))
+    found = []
+    if errors := _token_errors(kept, measured.curves):
+        found.append(summary("linear", form, "tokens", errors))
+    if len(measured.curves) > 3:
+        shapes = dict(_held_out_shapes(kept, measured.curves, peak))
         errors = [e for by_tokens in shapes.values() for e in by_tokens]
         found.append(summary("linear", form, "shapes", errors))
     return found
 
 
-def _token_errors(kept: LinearTable, whole: LinearTable) -> list[float]:
-    left_out = [m for m in whole.tokens if m not in kept.tokens]
+def _token_errors(kept: LinearTable, measured: Curves) -> list[float]:
     errors = []
+    left_out = {x for curve in measured.values() for x in curve.x} - set(kept.tokens)
+    # where most shapes were measured, a gap is one of all of them: nobody tells of it
+    often = Counter(x for curve in measured.values() for x in curve.x)
+    gaps = {x for x, count in often.items() if 2 * count > len(measured)}
     for shape, times in kept.shapes.items():
-        true = Curve(whole.tokens, whole.shapes[shape])
+        true, curve = measured[shape], Curve(kept.tokens, times)
         if left_out:
-            curve = Curve(kept.tokens, times)
-            errors += [curve.at(m) / true.at(m) - 1 for m in left_out]
+            errors += [curve.at(m) / true.at(m) - 1 for m in true.x if m in left_out]
         else:
-            errors += one_by_one(true)
+            alone = {shape: true}
+            errors += [
+                between(alone if m in gaps else measured, shape, m, held_out=True) / true.at(m) - 1
+                for m in true.x[1:-1]
+            ]
     return errors
 
 
@@ -84,30 +96,30 @@ def one_by_one(curve: Curve) -> list[float]:
 
 
 def _held_out_shapes(
-    kept: LinearTable, whole: LinearTable, peak: Peak
-) -> Iterator[tuple[tuple[int, int], list[float]]]:
+    kept: LinearTable, measured: Curves, peak: Peak
+) -> Iterator[tuple[Shape, list[float]]]:
     """Yield the errors of each shape at the tokens of the coefficients, from other shapes."""
     shapes = list(kept.shapes)
     folds = np.random.default_rng(0).permutation(len(shapes)) % min(FOLDS, len(shapes))
     if len(shapes) < 2 * FOLDS:
         folds = np.arange(len(shapes))
     least = min(min(shape) for shape in shapes)
-    rest = [s for s in whole.shapes if s not in kept.shapes and min(s) >= least]
-    yield from _errors(kept, whole, peak, rest)
+    rest = [s for s in measured if s not in kept.shapes and min(s) >= least]
+    yield from _errors(kept, measured, peak, rest)
     for fold in range(int(folds.max()) + 1):
         out = [shape for shape, f in zip(shapes, folds, strict=True) if f == fold]
         others = {shape: t for shape, t in kept.shapes.items() if shape not in out}
-        yield from _errors(replace(kept, shapes=others), whole, peak, out)
+        yield from _errors(replace(kept, shapes=others), measured, peak, out)
 
 
 def _errors(
-    table: LinearTable, whole: LinearTable, peak: Peak, shapes: Sequence[tuple[int, int]]
-) -> Iterator[tuple[tuple[int, int], list[float]]]:
+    table: LinearTable, measured: Curves, peak: Peak, shapes: Sequence[Shape]
+) -> Iterator[tuple[Shape, list[float]]]:
     times = LinearTimes(table, peak)
     for n, k in shapes:
-        true = Curve(whole.tokens, whole.shapes[n, k])
-        guess = times.curve(n, k)
-        yield (n, k), [t / true.at(m) - 1 for m, t in zip(guess.x, guess.time_s, strict=True)]
+        true, guess = measured[n, k], times.curve(n, k)
+        there = [m for m in true.x if m in table.tokens]
+        yield (n, k), [guess.at(m) / true.at(m) - 1 for m in there]
 
 
 def layer_errors(kept: LinearTable, whole: LinearTable, peak: Peak) -> list[dict[str, Any]]:
@@ -140,7 +152,7 @@ def attention_errors(rows: KernelTable, fitted: Sequence[AttentionTable]) -> lis
         one = known[table.format, table.library, shape]
         for what, (part, axes) in _parts(one).items():
             if len(part):
-                errors = _inner(*grid(part, axes, filled=False)).tolist()
+                errors = _inner(axes, *grid(part, axes, filled=False)).tolist()
                 found.setdefault((what, table.format, "points of the grid"), []).extend(errors)
     for (form, _, shape), one in known.items():
         if any((t.format, (t.heads, t.kv_heads, t.head_dim)) == (form, shape) for t in fitted):
@@ -235,7 +247,7 @@ def step_errors(
                 tokens = np.broadcast_to(tokens, cells.shape)
                 beside = np.vectorize(whole.at)(tokens)
                 guessed = np.vectorize(lambda x: _without(whole, x))(tokens)
-                errors = _inner(values, cells, beside, guessed)
+                errors = _inner(axes, values, cells, beside, guessed)
                 if errors.size:
                     found.append(summary(_STEPS[what], table.format, "tokens and grid", errors))
     return found
@@ -254,7 +266,11 @@ def _without(curve: Curve, x: float) -> float:
 
 
 def _inner(
-    values: Sequence[Axis], cells: Grid, beside: ArrayLike = 0.0, guessed: ArrayLike = 0.0
+    axes: Sequence[str],
+    values: Sequence[Axis],
+    cells: Grid,
+    beside: ArrayLike = 0.0,
+    guessed: ArrayLike = 0.0,
 ) -> NDArray[np.float64]:
     """Relative errors of inner points, with other kernels beside them and the guess at those."""
     whole, other = np.broadcast_to(beside, cells.shape), np.broadcast_to(guessed, cells.shape)
@@ -263,10 +279,27 @@ def _inner(
         x = np.array(axis)
         if len(x) < 3:
             continue
-        t, b, g = (np.moveaxis(a, i, -1) for a in (cells, whole, other))
-        share = (x[1:-1] - x[:-2]) / (x[2:] - x[:-2])
-        line = t[..., :-2] + share * (t[..., 2:] - t[..., :-2])
-        true = t[..., 1:-1] + b[..., 1:-1]
-        found.append(((line + g[..., 1:-1]) / true - 1).ravel())
+        t, b, g = (np.moveaxis(a, i, -1)[..., 1:-1] for a in (cells, whole, other))
+        along = np.moveaxis(cells, i, -1)
+        guess = _curved(x, along) if axes[i] == "chunk" else _straight(x, along)
+        found.append(((guess + g) / (t + b) - 1).ravel())
     errors = np.concatenate(found) if found else np.zeros(0)
     return errors[~np.isnan(errors)]
+
+
+def _straight(x: NDArray[np.float64], t: Grid) -> Grid:
+    """Inner points of the last axis as lines between their neighbours say."""
+    share = (x[1:-1] - x[:-2]) / (x[2:] - x[:-2])
+    line: Grid = t[..., :-2] + share * (t[..., 2:] - t[..., :-2])
+    return line
+
+
+def _curved(x: NDArray[np.float64], t: Grid) -> Grid:
+    """Inner points as the monotone cubic through all others says, where these were measured."""
+    guess = _straight(x, t)
+    known = ~np.isnan(t).any(axis=-1)
+    for i in range(1, len(x) - 1):
+        others = np.arange(len(x)) != i
+        rest = interpolated(x[others], t[known][..., others], x[i : i + 1])
+        guess[known, i - 1] = rest[..., 0]
+    return guess

@@ -2,44 +2,78 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import exp, log
+from statistics import median
 
 from infsim.calibrate.fit.points import curves
 from infsim.calibrate.table import KernelTable
 from infsim.cost.calibration import LinearTable
 from infsim.cost.curves import Curve
 
+Shape = tuple[int, int]
+Curves = Mapping[Shape, Curve]
+
+PRUNED = {"fp16": "sparse24", "bf16": "sparse24", "fp8": "sparse24-fp8"}
+"""Formats of the catalogue whose weights in a number type have two zeros in four."""
+SHARED = 0.5
+"""Share of what other shapes take more or less than their lines, between the points of a shape."""
+
+
+@dataclass(frozen=True)
+class MeasuredLinear:
+    """All that was measured of one format.
+
+    Attributes
+    ----------
+    table : LinearTable
+        Of all shapes at the union of their tokens.
+    curves : mapping of (int, int) to Curve
+        The measured points of each shape.
+    """
+
+    table: LinearTable
+    curves: Curves
+
 
 def linear_rows(table: KernelTable) -> dict[tuple[str, str], KernelTable]:
-    """Return the rows of dense linear layers of known shape by format and library."""
-    dense = table.select(kernel="linear", experts=0)
-    dense = dense.take((dense["n"] > 0) & (dense["k"] > 0) & ~(dense["density"] < 1))
-    pairs = Counter(zip(dense["format"].tolist(), dense["library"].tolist(), strict=True))
-    return {
-        (form, library): dense.select(format=form, library=library)
-        for form, library in sorted(pairs)
-    }
+    """Return the rows of linear layers of known shape by format and library.
+
+    Dense ones, and those with a pattern of zeros that is a format of the catalogue.
+    """
+    known = table.select(kernel="linear", experts=0)
+    known = known.take((known["n"] > 0) & (known["k"] > 0))
+    dense = known.take(~(known["density"] < 1))
+    found = {}
+    for form, library in sorted(set(zip(dense["format"], dense["library"], strict=True))):
+        found[form, library] = dense.select(format=form, library=library)
+    for form, name in PRUNED.items():
+        pruned = known.select(pattern="2:4", format=form)
+        for library in sorted(set(pruned["library"])):
+            found[name, library] = pruned.select(library=library)
+    return found
 
 
-def fit_linears(table: KernelTable) -> list[LinearTable]:
+def fit_linears(table: KernelTable) -> list[MeasuredLinear]:
     """Return one table for each format: of the library that measured most points.
 
     bf16 and fp16 are alike on GPUs, and not on processors: one that has less than half as many
-    points as the other is left out, so that the other stands in for it. All shapes share the tokens
-    of their union; between their own points times are interpolated.
+    points as the other is left out, so that the other stands in for it.
     """
-    best: dict[str, tuple[int, LinearTable]] = {}
+    best: dict[str, tuple[int, str, KernelTable]] = {}
     for (form, library), rows in linear_rows(table).items():
         if form not in best or len(rows) > best[form][0]:
-            best[form] = len(rows), linear_table(form, library, rows)
+            best[form] = len(rows), library, rows
     for form, other in (("bf16", "fp16"), ("fp16", "bf16")):
         if form in best and other in best and 2 * best[form][0] < best[other][0]:
             del best[form]
-    return [
-        replace(fitted, experts=_experts(table.select(kernel="linear", format=fitted.format)))
-        for _, fitted in best.values()
-    ]
+    found = []
+    for form, (_, library, rows) in best.items():
+        measured = measured_linear(form, library, rows)
+        experts = _experts(table.select(kernel="linear", format=form))
+        found.append(replace(measured, table=replace(measured.table, experts=experts)))
+    return found
 
 
 def _experts(rows: KernelTable) -> dict[tuple[int, int, int], tuple[tuple[float, Curve], ...]]:
@@ -53,9 +87,42 @@ def _experts(rows: KernelTable) -> dict[tuple[int, int, int], tuple[tuple[float,
     return found
 
 
-def linear_table(form: str, library: str, rows: KernelTable) -> LinearTable:
-    """Return the table of the rows of one format and library."""
-    found = curves(rows, ("n", "k"), "tokens")
+def measured_linear(form: str, library: str, rows: KernelTable) -> MeasuredLinear:
+    """Return what the rows of one format and library say, at the tokens of any of its shapes."""
+    found: Curves = {(n, k): curve for (n, k), curve in curves(rows, ("n", "k"), "tokens").items()}
     tokens = tuple(sorted({x for curve in found.values() for x in curve.x}))
-    shapes = {(n, k): tuple(curve.at(x) for x in tokens) for (n, k), curve in found.items()}
-    return LinearTable(form, library, tokens, shapes, {})
+    shapes = {shape: tuple(between(found, shape, x) for x in tokens) for shape in found}
+    return MeasuredLinear(LinearTable(form, library, tokens, shapes, {}), found)
+
+
+def between(known: Curves, shape: Shape, tokens: float, *, held_out: bool = False) -> float:
+    """Seconds of a shape at a number of tokens, as measured, or between its points.
+
+    Kernels change at the same tokens for all shapes: between two points it is the line, times half
+    (in the logarithm) of what others, measured there, take over their own lines in the median.
+
+    Parameters
+    ----------
+    known : mapping of (int, int) to Curve
+    shape : tuple of int
+    tokens : float
+    held_out : bool
+        Take the point as if it was not measured.
+    """
+    own = known[shape]
+    if tokens in own.x and not held_out:
+        return own.at(tokens)
+    low = max((x for x in own.x if x < tokens), default=None)
+    high = min((x for x in own.x if x > tokens), default=None)
+    if low is None or high is None:
+        return own.at(tokens)
+    excess = [
+        log(other.at(tokens) / _line(other, low, tokens, high))
+        for name, other in known.items()
+        if name != shape and tokens in other.x and other.x[0] <= low and high <= other.x[-1]
+    ]
+    return _line(own, low, tokens, high) * exp(SHARED * median(excess) if excess else 0.0)
+
+
+def _line(curve: Curve, low: float, tokens: float, high: float) -> float:
+    return Curve((low, high), (curve.at(low), curve.at(high))).at(tokens)

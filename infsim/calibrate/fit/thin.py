@@ -13,30 +13,43 @@ from numpy.typing import NDArray
 
 from infsim.cost.calibration import LinearTable
 from infsim.cost.curves import Curve
-from infsim.cost.linear import NEIGHBOURS, Peak
+from infsim.cost.linear import SCATTER, Peak, covariance, excess_of
+from infsim.model.catalog import MODELS, load
 
 Array = NDArray[np.float64]
 
-MOST_SHAPES = 100
-MOST_TIMES = 6000
+MOST_SHAPES = 160
+MOST_TIMES = 9600
 MOST_POINTS = 160
 LEAST_SIZE = 256
+MOST_ERROR = 1e3
+"""More than any error of a logarithm."""
 
 
 def thinned(
     table: LinearTable, peak: Peak, shapes: int = MOST_SHAPES, times: int = MOST_TIMES
 ) -> LinearTable:
-    """Return a table of at most so many shapes, and times; the extremes are kept.
+    """Return a table of at most so many shapes, and times.
 
-    Matrices of fewer than 256 features a side, which no layer has, go first where there are too
-    many.
+    The extremes are kept, and the matrices of the catalogue's models and of their tensor-parallel
+    shards. Matrices of fewer than 256 features a side, which no layer has, go first where there are
+    too many.
     """
     if len(table.shapes) > shapes:
         large = {s: t for s, t in table.shapes.items() if min(s) >= LEAST_SIZE}
         table = replace(table, shapes=large or table.shapes)
     known = list(table.shapes)
-    excess = excess_of(table, peak)
-    kept = _shapes_kept(np.log(np.array(known, dtype=float)), excess, shapes)
+    excess = np.array([excess_of(table, peak, shape) for shape in known])
+    places = np.log(np.array(known, dtype=float))
+    corners = places.min(axis=0), places.max(axis=0)
+    used = used_shapes()
+    rank = np.array(
+        [
+            np.inf if any((place == corner).all() for corner in corners) else float(shape in used)
+            for shape, place in zip(known, places, strict=True)
+        ]
+    )
+    kept = _shapes_kept(places, excess, rank, shapes)
     rows = np.array(list(table.shapes.values()))
     chosen = points_kept(np.array(table.tokens), rows, times // len(kept))
     return replace(
@@ -52,41 +65,33 @@ def thinned_curve(curve: Curve, points: int = MOST_POINTS) -> Curve:
     return Curve(tuple(curve.x[i] for i in kept), tuple(curve.time_s[i] for i in kept))
 
 
-def excess_of(table: LinearTable, peak: Peak) -> Array:
-    """Logarithm of the times over the reference, by shape and tokens."""
-    return np.array(
-        [
-            [
-                np.log(t / peak.reference_s(m, n, k))
-                for m, t in zip(table.tokens, times, strict=True)
-            ]
-            for (n, k), times in table.shapes.items()
-        ]
-    )
+def used_shapes() -> set[tuple[int, int]]:
+    """Return the matrices of the catalogue's models on 1 to 8 devices."""
+    linears = {linear for name in MODELS.names() for op in load(name).graph.operators
+               for linear in op.linears}  # fmt: skip
+    return {linear.shard(devices) for linear in linears for devices in (1, 2, 4, 8)}
 
 
-def _shapes_kept(places: Array, excess: Array, most: int) -> list[int]:
-    """Leave out, round by round, the tenth that its neighbours predict best."""
+def _shapes_kept(places: Array, excess: Array, rank: Array, most: int) -> list[int]:
+    """Leave out, round by round, the tenth of the lowest rank that the others predict best."""
     kept = np.arange(len(places))
-    corners = [places.min(axis=0), places.max(axis=0)]
-    edge = np.array([any((place == corner).all() for corner in corners) for place in places])
     while len(kept) > most:
         error = _predicted(places[kept], excess[kept])
-        error[edge[kept]] = np.inf
+        error = np.where(np.isinf(rank[kept]), np.inf, error + MOST_ERROR * rank[kept])
         drop = min(max(len(kept) // 10, 1), len(kept) - most)
         kept = np.delete(kept, np.argsort(error, kind="stable")[:drop])
     return sorted(kept.tolist())
 
 
 def _predicted(places: Array, excess: Array) -> Array:
-    """95th percentile of the error of each shape, from the shapes around it."""
-    apart = np.hypot(*(places[:, None] - places[None]).transpose(2, 0, 1))
-    np.fill_diagonal(apart, np.inf)
-    near = np.argsort(apart, axis=1, kind="stable")[:, :NEIGHBOURS]
-    weights = 1 / np.take_along_axis(apart, near, axis=1) ** 2
-    weights /= weights.sum(axis=1, keepdims=True)
-    guess = (weights[:, :, None] * excess[near]).sum(axis=1)
-    found: Array = np.quantile(np.abs(guess - excess), 0.95, axis=1)
+    """95th percentile of the error of each shape, from the others.
+
+    Leaving one out of a kriging needs no other inverse: the error is what the inverse of the
+    covariance makes of the values, over its diagonal.
+    """
+    inverse = np.linalg.inv(covariance(places, places, SCATTER))
+    errors = inverse @ (excess - excess.mean(axis=0)) / np.diag(inverse)[:, None]
+    found: Array = np.quantile(np.abs(errors), 0.95, axis=1)
     return found
 
 

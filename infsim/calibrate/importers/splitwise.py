@@ -4,6 +4,10 @@
 the mean decode step over ``token_size`` output tokens: its context is that of the middle one. Runs
 of the same point become one row, with their median.
 
+``peak_power`` and ``average_power`` of a run are shares of the board's limit, 0 where they were not
+read. Of decodes the power is the mean of runs that are nearly all decodes, of prompts the peak: the
+mean over a prompt is not told.
+
 Source: Mutinifni/splitwise-sim ``data/perf_model.csv``, MIT; Patel et al., Splitwise, ISCA'24.
 """
 
@@ -13,13 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from infsim.calibrate.importers.imported import Imported, Piece
 from infsim.calibrate.importers.source import Source
 from infsim.calibrate.table import Meta
+from infsim.cluster.device import DEVICES, load_device
 from infsim.errors import InputError, Where
 
 _MODELS = {"llama2-70b": "llama-2-70b", "bloom-176b": "bloom-176b"}
+MOSTLY_DECODES = 0.03
+"""Share of a run that its prompt may take for the mean power to be that of decodes."""
+AT_LIMIT = 0.98
+"""Share of the board's limit from which a peak is said to reach it."""
 
 
 def read(path: Path, device: str) -> Imported:
@@ -61,5 +71,32 @@ def read(path: Path, device: str) -> Imported:
         source="Splitwise (Mutinifni/splitwise-sim) performance model",
         licence="MIT",
         notes=["time_s of a decode step is the mean over an answer, at its middle context"],
+        extra=_power(source, rows, device),
     )
     return Imported.of([Piece(source, rows, shared | p) for p in (prefill, decode)], meta)
+
+
+def _power(source: Source, rows: NDArray[np.int64], device: str) -> dict[str, Any]:
+    """Power against load on the fewest devices, on which the host waits least between kernels."""
+    if "average_power" not in source or device not in DEVICES.names():
+        return {}
+    limit_w = load_device(device).active_w
+    columns = ("average_power", "peak_power", "prompt_time", "e2e_time", "batch_size",
+               "prompt_size", "tensor_parallel")  # fmt: skip
+    mean, peak, prompt, whole, batch, tokens, devices = (
+        source.real(name)[rows] for name in columns
+    )
+    read = mean > 0
+    fewest = read & (devices == devices[read].min(initial=np.inf))
+    decodes = fewest & (batch == 1) & (prompt < MOSTLY_DECODES * whole)
+    full = fewest & (peak >= AT_LIMIT)
+    if not (decodes.any() and full.any()):
+        return {}
+    alone = (mean * whole - peak * prompt) / (whole - prompt)
+    levels = [
+        {"tokens": 1, "power_w": round(float(np.median(alone[decodes])) * limit_w, 1)},
+        {"tokens": int((batch * tokens)[full].min()), "power_w": limit_w},
+    ]
+    about = f"Splitwise (Patel et al., ISCA'24): whole steps on {devices[fewest][0]:.0f} devices"
+    return {"power": {"source": f"{about}; decodes by their mean, prompts by their peak",
+                      "levels": levels}}  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, count
+from itertools import count
 from math import inf
 from typing import Any
 
@@ -139,14 +139,19 @@ def _visits(
 ) -> Iterator[tuple[_Curve, float]]:
     """Yield curves with the error that they are to be brought to, kinds of kernels evenly mixed.
 
-    So a budget that ends early leaves no kind without points.
+    So a budget that ends early leaves no kind without points. Whole steps, which take long and are
+    there to check the others, come last.
     """
-    kinds: dict[object, list[_Curve]] = {}
+    kinds: dict[tuple[object, object], list[_Curve]] = {}
     for curve in curves:
         columns = curve.kernel.columns
         kinds.setdefault((columns.get("kernel"), columns.get("pattern")), []).append(curve)
-    shares = [(i / len(kind), curve) for kind in kinds.values() for i, curve in enumerate(kind)]
-    mixed = [curve for _, curve in sorted(shares, key=lambda share: share[0])]
+    places = [
+        ((kernel == "step", i / len(kind)), curve)
+        for (kernel, _), kind in kinds.items()
+        for i, curve in enumerate(kind)
+    ]
+    mixed = [curve for _, curve in sorted(places, key=lambda place: place[0])]
     for goal in (*(g for g in COARSE if g > wanted), wanted):
         to_do = [c for c in mixed if not c.failure and c.search.next(goal) is not None]
         what = "ends" if goal == inf else f"to {goal:.0%}"
@@ -162,9 +167,9 @@ def _search(kernel: Kernel, longest_s: float) -> CurveSearch:
 def _visit(curve: _Curve, bench: Bench, goal: float, until_s: float) -> None:
     """Measure points of a curve until it is expected to stray less than the goal, or time is up."""
     try:
-        maker = curve.kernel.prepare()
+        makers = [curve.kernel.prepare()]
         while (point := curve.search.next(goal)) is not None and time.monotonic() < until_s:
-            _measure(curve, maker, point, bench)
+            _measure(curve, makers, point, bench)
     except Exception as error:  # a kernel of a library may fail in any way
         curve.failure = f"{type(error).__name__}: {_first_line(error)}"
 
@@ -173,11 +178,11 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "")[:200]
 
 
-def _measure(curve: _Curve, maker: Maker, point: int, bench: Bench) -> None:
+def _measure(curve: _Curve, makers: list[Maker], point: int, bench: Bench) -> None:
     kernel = curve.kernel
     if point == kernel.points[0] or (point <= CHECKED and curve.checks < 2):
-        _check(curve, maker, point)
-    reading = bench.read(_cases(kernel, maker, point))
+        _check(curve, makers[0], point)
+    reading = bench.read(_cases(kernel, makers, point))
     if reading is None:
         curve.unsteady += 1
         curve.search.give_up(point)
@@ -186,10 +191,17 @@ def _measure(curve: _Curve, maker: Maker, point: int, bench: Bench) -> None:
         curve.search.add(point, reading.time_s)
 
 
-def _cases(kernel: Kernel, maker: Maker, point: int) -> Callable[[], Case]:
-    """Return what makes cases of a point, each after the first with weights of its own."""
-    makers = chain([maker], (kernel.prepare() for _ in count()))
-    return lambda: next(makers)(point)
+def _cases(kernel: Kernel, makers: list[Maker], point: int) -> Callable[[], Case]:
+    """Return what makes cases of a point, each with weights of its own; these are kept."""
+    made = count()
+
+    def make() -> Case:
+        i = next(made)
+        if i == len(makers):
+            makers.append(kernel.prepare())
+        return makers[i](point)
+
+    return make
 
 
 def _check(curve: _Curve, maker: Maker, point: int) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 # mypy: disable-error-code="import-not-found, no-untyped-call, no-any-unimported, unused-ignore"
 # mypy: disable-error-code="no-any-return, misc, attr-defined"
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from math import ceil
 from typing import Any
 
 from infsim.calibrate.measure.bench import Timer
@@ -18,13 +19,15 @@ CASES = 64
 SHORTEST_S = 200e-6
 """A graph is made at least so long."""
 MOST_RUNS = 200
+RESOLUTION_S = 0.5e-6
+"""Of CUDA events."""
 
 
 class CudaClock:
     """Times cases by CUDA events around the replay of a graph of several of them.
 
-    Cases with weights of their own take turns, until together they are larger than the cache, so
-    that each finds its weights in memory, as in a model. What cannot be captured in a graph is
+    Cases with weights of their own take turns, until together they are twice as large as the cache,
+    so that each finds its weights in memory, as in a model. What cannot be captured in a graph is
     launched one by one between the events.
     """
 
@@ -36,42 +39,45 @@ class CudaClock:
             raise InputError("PyTorch finds no CUDA device", hint="--device cpu")
         self._torch = torch
         self._cache_bytes = torch.cuda.get_device_properties(0).L2_cache_size
+        # libraries set themselves up for a stream at its first use, which no capture allows:
+        # warm up on the stream that captures
+        self._stream = torch.cuda.Stream()
 
     def timer(self, make: Callable[[], Case]) -> Timer:
         """Return a timer of a case."""
         cases = [make()]
         if cases[0].wall:
             return self._wall(cases[0])
-        before = self._torch.cuda.memory_allocated()
-        while self._cached(cases, before) and len(cases) < CASES:
-            cases.append(make())
+        if cold_bytes := cases[0].cold_bytes:
+            turns = min(CASES, ceil(2 * self._cache_bytes / cold_bytes))
+            cases += [make() for _ in range(turns - 1)]
         runs = self._runs(cases)
         replay = self._captured(cases, runs)
-        return lambda: self._between_events(replay) / runs
 
-    def _cached(self, cases: list[Case], before: int) -> bool:
-        """Whether the cache may hold the inputs of the cases although they come from memory."""
-        own = self._torch.cuda.memory_allocated() - before  # of all but the first
-        return cases[0].touch is not cases[0].run and own < 2 * self._cache_bytes
+        def timed() -> float:
+            replay()  # while it runs the next one is launched: the events have no launch between
+            return self._between_events(replay) / runs
 
-    def _runs(self, cases: list[Case]) -> int:
+        return timed
+
+    def _runs(self, cases: Sequence[Case]) -> int:
         """Return how many runs make a graph, after warming up."""
+        torch = self._torch
 
         def all_cases() -> None:
             for case in cases:
                 case.run()
 
-        stream = self._torch.cuda.Stream()
-        stream.wait_stream(self._torch.cuda.current_stream())
-        with self._torch.cuda.stream(stream):  # capturing wants a warm-up on another stream
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
             for _ in range(3):
                 all_cases()
-        self._torch.cuda.current_stream().wait_stream(stream)
-        once = self._between_events(all_cases) / len(cases)
-        turns = max(1, round(SHORTEST_S / once / len(cases)))
+        torch.cuda.current_stream().wait_stream(self._stream)
+        once_s = max(self._between_events(all_cases) / len(cases), RESOLUTION_S)
+        turns = max(1, ceil(SHORTEST_S / once_s / len(cases)))
         return min(turns, max(1, MOST_RUNS // len(cases))) * len(cases)
 
-    def _captured(self, cases: list[Case], runs: int) -> Callable[[], object]:
+    def _captured(self, cases: Sequence[Case], runs: int) -> Callable[[], object]:
         """Return the replay of a graph of so many runs, or the runs themselves."""
 
         def all_runs() -> None:
@@ -80,12 +86,11 @@ class CudaClock:
 
         graph = self._torch.cuda.CUDAGraph()
         try:
-            with self._torch.cuda.graph(graph):
+            with self._torch.cuda.graph(graph, stream=self._stream):
                 all_runs()
         except RuntimeError:  # some kernels allocate or wait
             self._torch.cuda.synchronize()
             return all_runs
-
         return partial(_replay, graph, cases)
 
     def _between_events(self, run: Callable[[], object]) -> float:
@@ -110,7 +115,7 @@ class CudaClock:
         return timed
 
 
-def _replay(graph: Any, cases: list[Case]) -> None:
+def _replay(graph: Any, cases: Sequence[Case]) -> None:
     """Replay a graph, which does not keep its inputs alive itself."""
     del cases
     graph.replay()

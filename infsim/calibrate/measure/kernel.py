@@ -22,12 +22,15 @@ class Case:
         in a model. Weights and KV cache are not touched: they come from memory.
     wall : bool
         Time is that of the wall clock, as for reading a disk.
+    cold_bytes : float
+        Weights and KV cache that a run reads from memory.
     """
 
     run: Callable[[], object]
     error: Callable[[], float] | None = None
     touch: Callable[[], object] | None = None
     wall: bool = False
+    cold_bytes: float = 0.0
 
 
 Maker = Callable[[int], Case]

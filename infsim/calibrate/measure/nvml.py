@@ -10,7 +10,12 @@ from typing import Self
 
 
 class NvmlMeter:
-    """The energy counter of the first GPU; where it has none (before Volta), sampled power.
+    """The energy counter of a GPU; where it has none (before Volta), sampled power.
+
+    Parameters
+    ----------
+    uuid : str
+        The driver numbers devices in another order than CUDA, and sees those that CUDA does not.
 
     Attributes
     ----------
@@ -19,13 +24,16 @@ class NvmlMeter:
         Power that the driver enforces.
     """
 
+    def __init__(self, uuid: str) -> None:
+        self._uuid = uuid
+
     def __enter__(self) -> Self:
         import pynvml
 
         self._nvml = pynvml
         pynvml.nvmlInit()
         try:
-            self._handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+            self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{self._uuid}")
             self.limit_w = pynvml.nvmlDeviceGetEnforcedPowerLimit(self._handle) / 1e3
             self._has_counter = self._counts()
         except BaseException:

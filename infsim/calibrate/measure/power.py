@@ -53,7 +53,8 @@ def power_table(device: str, known: Device) -> dict[str, Any]:
     try:
         from infsim.calibrate.measure.nvml import NvmlMeter
 
-        with NvmlMeter() as meter:
+        uuid = str(require_torch().cuda.get_device_properties(0).uuid)
+        with NvmlMeter(uuid) as meter:
             return levels(meter, stack(device)) | {"limit_w": meter.limit_w}
     except Exception as error:  # no pynvml, no rights, no counter
         return _declared(known, f"NVML: {type(error).__name__}: {error}")

@@ -45,4 +45,4 @@ def _reference(cache_bytes: float, device: str) -> Case:
     width = max(1024, round((2 * cache_bytes / 4) ** 0.5))
     weights, x = random(width, width, device=device), random(1, width, device=device)
     square = random(SQUARE, SQUARE, device=device)
-    return Case(lambda: (linear(x, weights), square @ square))
+    return Case(lambda: (linear(x, weights), square @ square), cold_bytes=weights.nbytes)

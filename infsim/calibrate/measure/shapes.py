@@ -64,6 +64,11 @@ class Shapes:
             load_architecture(name)
 
     @property
+    def undivided(self) -> Shapes:
+        """The same models on the fewest ranks."""
+        return Shapes(self.models, self.shards[:1])
+
+    @property
     def matrices(self) -> tuple[Matrix, ...]:
         """Linear layers, routers and experts left out."""
         found: dict[tuple[int, int], Matrix] = {}

@@ -36,7 +36,8 @@ def attentions(shapes: Shapes, device: str) -> Iterator[Kernel]:
             yield from (attention.decode(count) for count in DECODES)
             yield from (attention.prefill(1, prefix) for prefix in PREFIXES)
             yield from (attention.prefill(count, 0) for count in PROMPTS)
-            if form == "bf16":  # whether calls share a step does not depend on the format
+            # whether calls share a step depends neither on the format nor on the number of heads
+            if form == "bf16" and heads in shapes.undivided.attentions:
                 yield from (attention.mixed(*step) for step in MIXED)
 
 
@@ -53,7 +54,9 @@ class _Attention:
 
         def make(context: int) -> Case:
             q, k, v = self._tensors(count, 1, context)
-            return case(lambda: _attend(q, k, v), lambda: _exact(q, k, v), touch=q.sum)
+            return case(
+                lambda: _attend(q, k, v), lambda: _exact(q, k, v), q.sum, k.nbytes + v.nbytes
+            )
 
         points = tuple(c for c in CONTEXTS if c * count <= MOST_ENTRIES)
         return self._kernel("decode", "context", points, make, decodes=count)
@@ -64,7 +67,9 @@ class _Attention:
         def make(chunk: int) -> Case:
             q, k, v = self._tensors(count, chunk, prefix + chunk)
             mask = self._mask(chunk, prefix)
-            return case(lambda: _attend(q, k, v, mask), lambda: _exact(q, k, v), touch=q.sum)
+            return case(
+                lambda: _attend(q, k, v, mask), lambda: _exact(q, k, v), q.sum, k.nbytes + v.nbytes
+            )
 
         return self._kernel("prefill", "chunk", CHUNKS, make, prefills=count, prefix=prefix)
 
@@ -82,7 +87,8 @@ class _Attention:
             def exact() -> Tensor:
                 return _joined(_exact(q, k, v), _exact(one, keys, values))
 
-            return case(run, exact, touch=lambda: (q.sum(), one.sum()))
+            cold_bytes = sum(x.nbytes for x in (k, v, keys, values))
+            return case(run, exact, lambda: (q.sum(), one.sum()), cold_bytes)
 
         return self._kernel(
             "mixed", "chunk", MIXED_CHUNKS, make,

@@ -50,13 +50,14 @@ def case(
     run: Callable[[], Any],
     reference: Callable[[], Tensor],
     touch: Callable[[], object] | None = None,
+    cold_bytes: float = 0.0,
 ) -> Case:
     """Return a case whose result must agree with a float64 reference of the same shape."""
 
     def error() -> float:
         return relative_error(run(), reference())
 
-    return Case(run, error, touch)
+    return Case(run, error, touch, cold_bytes=cold_bytes)
 
 
 def warm(run: Callable[[], Any], reference: Callable[[], Tensor]) -> Case:

@@ -49,7 +49,9 @@ def _copy(kernel: str, name: str, source: str, target: str) -> Kernel:
             x = torch.randint(256, (size,), dtype=torch.uint8)
             x = x.pin_memory() if pinned and source == "cpu" else x.to(source)
             y = torch.empty(size, dtype=torch.uint8, device=target, **_on_host(pinned, target))
-            return case(lambda: y.copy_(x, non_blocking=True), lambda: x.to(target).double())
+            return case(
+                lambda: y.copy_(x, non_blocking=True), lambda: x.to(target).double(), None, size
+            )
 
         return make
 

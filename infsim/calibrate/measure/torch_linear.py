@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from infsim.calibrate.measure.kernel import Case, Kernel, Maker
 from infsim.calibrate.measure.shapes import SMALL, TOKENS, Matrix, Shapes
 from infsim.calibrate.measure.torch_case import TOLERANCE, case, random, require_torch
+from infsim.model.catalog import load_format
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +21,7 @@ GROUP = 128
 
 Layer = Callable[["Tensor"], Any]
 Build = Callable[["Tensor"], Layer]
-"""From float32 weights (n, k) to a layer."""
+"""From weights (n, k) in the number type of the activations to a layer."""
 
 
 def linears(shapes: Shapes, device: str) -> Iterator[Kernel]:
@@ -44,20 +45,22 @@ def linear(
         Format of the weights, for the table.
     library : str
     build : callable
-        Makes the layer from float32 weights.
+        Makes the layer from weights in this number type.
     device : str
     activations : str
-        Number type in which activations come.
+        Number type in which activations, and weights before quantization, come.
     """
+    cold_bytes = matrix.n * matrix.k * load_format(form).weight_bits / 8
 
     def prepare() -> Maker:
-        weights = random(matrix.n, matrix.k, device=device)
-        layer = build(weights.to(random(1, form=activations).dtype))
-        true = weights.double()
+        weights = random(matrix.n, matrix.k, form=activations, device=device)
+        layer = build(weights)
 
         def make(tokens: int) -> Case:
             x = random(tokens, matrix.k, form=activations, device=device)
-            return case(lambda: layer(x), lambda: x.double() @ true.T, touch=x.sum)
+            return case(
+                lambda: layer(x), lambda: x.double() @ weights.double().T, x.sum, cold_bytes
+            )
 
         return make
 

@@ -24,9 +24,9 @@ Prune = Callable[["Tensor", float], "Tensor"]
 
 
 def pruned(shapes: Shapes, device: str) -> Iterator[Kernel]:
-    """Yield the pruned linear layers of a device; on CUDA, 2:4 in 16 bits too."""
+    """Yield the pruned linear layers of a device, not divided; on CUDA, 2:4 in 16 bits too."""
     form = "fp32" if device == "cpu" else "fp16"
-    for matrix in shapes.matrices:
+    for matrix in shapes.undivided.matrices:
         for density in DENSITIES:
             yield _sparse(matrix, form, "unstructured", density, device)
             yield _sparse(matrix, form, f"block-{BLOCK}", density, device)
@@ -40,12 +40,12 @@ def _sparse(matrix: Matrix, form: str, pattern: str, density: float, device: str
     def prepare() -> Maker:
         weights = prune(random(matrix.n, matrix.k, form=form, device=device), density)
         layer = build(weights)
-        true = weights.double()
+        cold_bytes = density * weights.nbytes
 
         def make(tokens: int) -> Case:
             # features by tokens: the layout in which these kernels multiply without a copy
             x = random(matrix.k, tokens, form=form, device=device)
-            return case(lambda: layer(x), lambda: true @ x.double(), touch=x.sum)
+            return case(lambda: layer(x), lambda: weights.double() @ x.double(), x.sum, cold_bytes)
 
         return make
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 # mypy: disable-error-code="import-not-found, no-untyped-call, no-any-unimported, unused-ignore"
 # mypy: disable-error-code="no-any-return, misc, attr-defined"
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,13 +35,22 @@ def steps(models: Sequence[str], device: str) -> Iterator[Kernel]:
     """Yield steps of models without experts: decodes along their context, chunks beside decodes."""
     for name in models:
         model = load_architecture(name)
-        if model.experts > 1 or not model.gated_ffn:
+        if model.experts > 1 or not model.gated_ffn or not _fits(model, device):
             continue
         for decodes in DECODES:
             yield _kernel(model, device, "context", CONTEXTS, {"decodes": decodes})
         for decodes in (0, *DECODES):
             beside = {"decodes": decodes, "context": MIXED_CONTEXT} if decodes else {}
             yield _kernel(model, device, "chunk", CHUNKS, {"prefills": 1} | beside)
+
+
+def _fits(model: Architecture, device: str) -> bool:
+    """Whether the weights take less than half of the memory: random ones are made in 32 bits."""
+    if device == "cuda":
+        memory = require_torch().cuda.get_device_properties(0).total_memory
+    else:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return 2 * sum(op.parameters for op in model.graph().operators) < memory / 2
 
 
 def _kernel(
@@ -54,7 +64,7 @@ def _kernel(
             step = _Step(
                 model, weights, told.get("chunk", 0), told.get("decodes", 0), told.get("context", 0)
             )
-            return Case(step.logits, step.error, touch=step.touch)
+            return Case(step.logits, step.error, touch=step.touch, cold_bytes=step.cold_bytes)
 
         return make
 
@@ -101,6 +111,12 @@ class _Step:
         self._cos, self._sin = (f(angle).to(self._x.dtype) for f in (torch.cos, torch.sin))
         shape = 2, decodes, model.kv_heads, context, model.head_dim
         self._caches = [random(*shape, form=FORM, device=device) for _ in range(model.layers)]
+
+    @property
+    def cold_bytes(self) -> int:
+        """Bytes of the weights and of the KV cache."""
+        matrices = (matrix for layer in self._weights.layers for matrix in layer.values())
+        return sum(x.nbytes for x in (*matrices, self._weights.head, *self._caches))
 
     def touch(self) -> object:
         """Activations were written just before."""
