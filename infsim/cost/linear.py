@@ -131,7 +131,8 @@ class LinearTimes:
         ]
         known = np.array([self.table.shapes[shape] for shape in near])
         least_rise = np.diff(known).min(axis=0)
-        for j in (np.flatnonzero(least_rise >= 0) + 1).tolist():  # no less for more where none takes less
+        # no less for more tokens where none takes less
+        for j in (np.flatnonzero(least_rise >= 0) + 1).tolist():
             found[j] = max(found[j], found[j - 1])
         return tuple(found)
 
