@@ -132,8 +132,9 @@ class LinearTimes:
             for m, e in zip(self.table.tokens, (mean + own @ (excess - mean)).tolist(), strict=True)
         ]
         known = np.array([self.table.shapes[shape] for shape in near])
-        rises = np.all(np.diff(known) >= 0, axis=0)
-        for j in (np.flatnonzero(rises) + 1).tolist():  # no less for more where none takes less
+        least_rise = np.diff(known).min(axis=0)
+        # no less for more tokens where none takes less
+        for j in (np.flatnonzero(least_rise >= 0) + 1).tolist():
             found[j] = max(found[j], found[j - 1])
         return tuple(found)
 
