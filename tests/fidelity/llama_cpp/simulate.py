@@ -1,15 +1,15 @@
 """The recorded traces simulated: what `infsim` says of a server that really ran.
 
-Calibrated on the steps of ``recorded/<format>/steps.parquet`` (no step of a run is among them),
-with the same arrivals and lengths.
+Calibrated on the steps of ``recorded/<format>/steps.parquet`` (of other seeds and loads: no step
+of a run is among them), with the same arrivals and lengths.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,14 +27,28 @@ Floats = NDArray[np.float64]
 
 RECORDED = Path(__file__).parent / "recorded"
 SATURATED = 0.0
+TIMES = (0, 1)
+"""Every run was served twice."""
+FIGURES: Mapping[str, Callable[[Floats], Any]] = {"mean": np.mean} | {
+    f"P{percent}": partial(np.percentile, q=percent) for percent in (50, 90, 95, 99)
+}
 
 
 class Row(NamedTuple):
-    """A figure as it was and as it is simulated."""
+    """A figure as it was and as it is simulated.
+
+    Attributes
+    ----------
+    name : str
+    real, simulated : float
+    repeated : float
+        What the engine itself made of the same requests a second time, relative to the first.
+    """
 
     name: str
     real: float
     simulated: float
+    repeated: float
 
     @property
     def error(self) -> float:
@@ -99,27 +113,31 @@ class Recording:
         columns = {name: self.steps[name].astype(float) for name in Steps._fields[:-1]}
         return fit(Steps(**columns, time_s=self.steps["time_us"] / 1e6))
 
-    def runs(self, load: float) -> Iterator[Mapping[str, NDArray[Any]]]:
-        """Requests of each run at a load."""
-        at_load = np.isclose(self.requests["load"], load)
+    def runs(self, load: float, time: int = 0) -> Iterator[Mapping[str, NDArray[Any]]]:
+        """Requests of each run at a load, when they were served the first or another time."""
+        at_load = np.isclose(self.requests["load"], load) & (self.requests["time"] == time)
         for seed in np.unique(self.requests["seed"][at_load]):
             own = at_load & (self.requests["seed"] == seed)
             yield {name: column[own] for name, column in self.requests.items()}
 
-    def compare(self, load: float) -> tuple[Latencies, Latencies]:
-        """Real and simulated latencies of all runs at a load."""
-        real, simulated = [], []
-        for requests in self.runs(load):
+    def real(self, load: float, time: int) -> Latencies:
+        """Latencies of all runs at a load, one of the times that they were served."""
+        parts = []
+        for requests in self.runs(load, time):
             arrival_s = requests["arrival_us"] / 1e6
             first_token_s = arrival_s + (requests["queue_us"] + requests["prefill_us"]) / 1e6
             end_s = first_token_s + requests["decode_us"] / 1e6
-            outputs = requests["output_tokens"]
-            real.append(Latencies.of(arrival_s, first_token_s, end_s, outputs))
+            parts.append(Latencies.of(arrival_s, first_token_s, end_s, requests["output_tokens"]))
+        return Latencies.together(parts)
+
+    def predicted(self, load: float) -> Latencies:
+        """Simulated latencies of all runs at a load."""
+        parts = []
+        for requests in self.runs(load):
             made = self.simulated(requests)
-            simulated.append(
-                Latencies.of(made["arrival_s"], made["first_token_s"], made["end_s"], outputs)
-            )
-        return Latencies.together(real), Latencies.together(simulated)
+            times = (made[name] for name in ("arrival_s", "first_token_s", "end_s"))
+            parts.append(Latencies.of(*times, requests["output_tokens"]))
+        return Latencies.together(parts)
 
     def simulated(self, requests: Mapping[str, Any]) -> Mapping[str, Any]:
         """Simulate a run and return the columns of its requests."""
@@ -132,16 +150,18 @@ class Recording:
         )
         return simulate(queue.experiment()).requests
 
-    def capacity(self) -> tuple[float, float]:
-        """Requests per second when all come at once, real and simulated."""
-        real_s = simulated_s = 0.0
-        count = 0
-        for requests in self.runs(SATURATED):
-            parts = [requests[f"{part}_us"] for part in ("arrival", "queue", "prefill", "decode")]
-            real_s += float(np.sum(parts, axis=0).max()) / 1e6
-            simulated_s += float(self.simulated(requests)["end_s"].max())
-            count += len(requests["arrival_us"])
-        return count / real_s, count / simulated_s
+    def real_capacity(self, times: Iterable[int]) -> float:
+        """Requests per second when all come at once."""
+        runs = [requests for time in times for requests in self.runs(SATURATED, time)]
+        parts = ("arrival_us", "queue_us", "prefill_us", "decode_us")
+        spans_us = [sum(requests[part].astype(int) for part in parts).max() for requests in runs]
+        return 1e6 * sum(len(requests["seed"]) for requests in runs) / float(sum(spans_us))
+
+    def predicted_capacity(self) -> float:
+        """The same, simulated."""
+        runs = list(self.runs(SATURATED))
+        spans_s = [float(self.simulated(requests)["end_s"].max()) for requests in runs]
+        return sum(len(requests["seed"]) for requests in runs) / sum(spans_s)
 
 
 def rows(folder: Path = RECORDED) -> list[Row]:
@@ -149,14 +169,28 @@ def rows(folder: Path = RECORDED) -> list[Row]:
     found = []
     for form in FORMATS:
         recording = Recording.load(folder / form)
-        found.append(Row(f"llama.cpp {form} capacity (requests/s)", *recording.capacity()))
+        found.append(_capacity(f"llama.cpp {form}", recording))
         for load in recording.loads:
-            real, simulated = recording.compare(load)
-            for metric in ("ttft", "tpot", "e2e"):
-                a, b = getattr(real, metric), getattr(simulated, metric)
-                name = f"llama.cpp {form} load {load:g} {metric.upper()}"
-                found.append(Row(f"{name} mean", float(a.mean()), float(b.mean())))
-                for percent in (50, 90, 95, 99):
-                    figures = (float(np.percentile(x, percent)) for x in (a, b))
-                    found.append(Row(f"{name} P{percent}", *figures))
+            found += _latencies(f"llama.cpp {form} load {load:g}", recording, load)
     return found
+
+
+def _capacity(name: str, recording: Recording) -> Row:
+    first, second = (recording.real_capacity([time]) for time in TIMES)
+    return Row(
+        f"{name} capacity (requests/s)",
+        recording.real_capacity(TIMES),
+        recording.predicted_capacity(),
+        second / first - 1,
+    )
+
+
+def _latencies(name: str, recording: Recording, load: float) -> Iterator[Row]:
+    times = [recording.real(load, time) for time in TIMES]
+    both, predicted = Latencies.together(times), recording.predicted(load)
+    for metric in ("ttft", "tpot", "e2e"):
+        for label, figure in FIGURES.items():
+            first, second, real, simulated = (
+                float(figure(getattr(latencies, metric))) for latencies in (*times, both, predicted)
+            )
+            yield Row(f"{name} {metric.upper()} {label}", real, simulated, second / first - 1)
