@@ -1,7 +1,9 @@
 """Recorded runs of llama.cpp, as folders with ``meta.json`` and ``requests.parquet``.
 
 They are simulated with the same arrivals and lengths, calibrated on the steps of
-``steps.parquet``, among which is no step of a run.
+``steps.parquet``, of other seeds and loads: no step of a run is among them. Every run was served
+twice: what the engine itself makes of the same requests the second time is as far as a simulation
+can be held to account.
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ from infsim.results.recorder import RunRecord
 from infsim.workload.given import Given
 
 SATURATED = 0.0
+TIMES = (0, 1)
+"""Every run was served twice."""
 
 
 @dataclass(frozen=True)
@@ -72,23 +76,35 @@ class Recording:
         columns = {name: self.steps[name].astype(float) for name in Steps._fields[:-1]}
         return fit(Steps(**columns, time_s=self.steps["time_us"] / 1e6))
 
-    def runs(self, load: float) -> Iterator[Mapping[str, NDArray[Any]]]:
-        """Requests of each run at a load."""
-        at_load = np.isclose(self.requests["load"], load)
+    def runs(self, load: float, time: int = 0) -> Iterator[Mapping[str, NDArray[Any]]]:
+        """Requests of each run at a load, as they were served the first or the second time."""
+        at_load = np.isclose(self.requests["load"], load) & (self.requests["time"] == time)
         for seed in np.unique(self.requests["seed"][at_load]):
             own = at_load & (self.requests["seed"] == seed)
             yield {name: column[own] for name, column in self.requests.items()}
 
-    def compare(self, load: float) -> tuple[Times, Times]:
-        """Real and simulated latencies of all runs at a load."""
-        real, simulated = [], []
-        for requests in self.runs(load):
+    def real(self, load: float, time: int) -> Times:
+        """Latencies of all runs at a load, one of the times that they were served."""
+        parts = []
+        for requests in self.runs(load, time):
             arrival_s = requests["arrival_us"] / 1e6
             first_token_s = arrival_s + (requests["queue_us"] + requests["prefill_us"]) / 1e6
             end_s = first_token_s + requests["decode_us"] / 1e6
-            real.append(times(arrival_s, first_token_s, end_s, requests["output_tokens"]))
-            simulated.append(simulated_times(self.simulated(requests)))
-        return together(real), together(simulated)
+            parts.append(times(arrival_s, first_token_s, end_s, requests["output_tokens"]))
+        return together(parts)
+
+    def compare(self, load: float) -> tuple[Times, Times]:
+        """Real latencies of both times of all runs at a load, and simulated ones."""
+        made = together([simulated_times(self.simulated(run)) for run in self.runs(load)])
+        return together([self.real(load, time) for time in TIMES]), together([made] * len(TIMES))
+
+    def repeated(self) -> list[float]:
+        """How far every figure was off when the engine served the same requests again."""
+        found = []
+        for load in self.loads:
+            first, second = (self.real(load, time) for time in TIMES)
+            found += [row.error for row in Part("", first, second).rows if row.real]
+        return found
 
     def simulated(self, requests: Mapping[str, Any]) -> RunRecord:
         """Simulate a run."""
@@ -110,13 +126,11 @@ class Recording:
 
     def capacity(self) -> tuple[float, float]:
         """Requests per second when all come at once, real and simulated."""
-        real_s = simulated_s = 0.0
-        count = 0
-        for requests in self.runs(SATURATED):
-            real_s += float(np.sum([requests[part] for part in PARTS], axis=0).max()) / 1e6
-            simulated_s += float(self.simulated(requests).requests["end_s"].max())
-            count += len(requests["arrival_us"])
-        return count / real_s, count / simulated_s
+        runs = [run for time in TIMES for run in self.runs(SATURATED, time)]
+        real_s = sum(float(np.sum([run[part] for part in PARTS], axis=0).max()) for run in runs)
+        made_s = sum(float(self.simulated(run).requests["end_s"].max()) for run in runs)
+        count = sum(len(run["seed"]) for run in runs)
+        return 1e6 * count / real_s, count / made_s
 
 
 def is_llama_cpp(folder: Path) -> bool:
@@ -141,10 +155,15 @@ def compare_llama_cpp(folder: Path) -> Comparison:
 def _compare(recording: Recording) -> Comparison:
     meta = recording.meta
     saturated = any(run["load"] == SATURATED for run in meta["runs"])
+    again = np.abs(recording.repeated())
     return Comparison(
         name=f"llama.cpp {meta['format']}",
         about=f"{meta['engine']}; {len(recording.requests['load'])} requests in"
         f" {len(meta['runs'])} runs, {meta['machine']['processor']}, {meta['recorded']}",
         parts=[Part(f"load {load:g}", *recording.compare(load)) for load in recording.loads],
         capacity=Row.of(CAPACITY, *recording.capacity()) if saturated else None,
+        notes=[
+            f"served twice: the second time figures differed by {np.median(again):.1%} in the"
+            f" median, {again.max():.1%} at most"
+        ],
     )

@@ -24,9 +24,9 @@ _META = {
     "recorded": str,
     "token_budget": int,
     "max_sequences": int,
-    "runs": [{"load": float, "seed": int}],
+    "runs": [{"load": float, "seed": int, "time": int}],
 }
-_REQUESTS = ("load", "seed", "input_tokens", "output_tokens", *PARTS)
+_REQUESTS = ("load", "seed", "time", "input_tokens", "output_tokens", *PARTS)
 
 Object = Mapping[str, Any]
 Columns = Mapping[str, NDArray[Any]]
@@ -69,12 +69,14 @@ def _check_requests(meta: Object, requests: Columns) -> None:
         if requests[name].min() < 1:
             raise InputError(f"{name} is 0 in row {int(np.argmin(requests[name])) + 1}")
     for run in meta["runs"]:
-        load, seed = run["load"], run["seed"]
+        load, seed, time = run["load"], run["seed"], run["time"]
+        place = f"at load {load:g}, seed {seed}, time {time}"
         own = np.isclose(requests["load"], load) & (requests["seed"] == seed)
+        own &= requests["time"] == time
         if not own.any():
-            raise InputError(f"no requests at load {load:g}, seed {seed}")
+            raise InputError(f"no requests {place}")
         if (np.diff(requests["arrival_us"][own].astype(float)) < 0).any():
-            raise InputError(f"arrivals go backwards at load {load:g}, seed {seed}")
+            raise InputError(f"arrivals go backwards {place}")
 
 
 def _check_steps(meta: Object, steps: Columns) -> None:

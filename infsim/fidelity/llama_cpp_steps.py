@@ -3,14 +3,13 @@
 The time of the matrices is a table in the number of tokens, because it has steps (7 tokens may
 take longer than 8); that of attention is linear in the pairs of queries and keys that belong
 together, and in all pairs of tokens of the step and entries of the cache, since the engine's
-sequences share one cache and every token looks through all of it. From `TILE` tokens on the
-engine computes attention in tiles, with rates of their own. Steps that only decode are a class of
-their own, each of whose tokens needs logits.
+sequences share one cache and every token looks through all of it, in whole blocks. Steps that
+only decode are a class of their own, each of whose tokens needs logits.
 """
 
 from __future__ import annotations
 
-from math import inf
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +19,9 @@ from infsim.cost.interface import StepCost
 
 Floats = NDArray[np.float64]
 
-TILE = 64
-KNOTS = (1, 2, 4, 8, 16, 32, 48, 63, 64, 80, 96, 112, 127, 128)
+BLOCK = 256
+"""Entries of the cache by which the engine rounds up what it looks through (`get_n_kv`)."""
+KNOTS = (1, 2, 4, 8, 16, 24, 32, 40, 48)
 ITERATIONS = 4
 RIDGE = 1.0
 """Weight of deviations from the line between knots: as if each had once been seen to be zero."""
@@ -47,14 +47,15 @@ class FittedStepCost(StepCost):
 
     Parameters
     ----------
-    tokens_s, decodes_s, logits_s : array
-        Seconds for so many tokens of a step with a prompt, decodes of a step without one, and
-        sequences that need logits in a step with a prompt.
-    pair_s, scan_s : (float, float)
-        Seconds per pair that belongs together, and per pair of token and cache entry, in steps
-        with a prompt, below and from `TILE` tokens on.
-    decode_slope_s : (float, float)
-        Seconds per entry of the context of pure decodes: of its own, and for each of them.
+    tokens_s, decodes_s : array
+        Seconds for so many tokens of a step with a prompt, and decodes of a step without one.
+    logit_s : float
+        Seconds per sequence that needs logits in a step with a prompt.
+    pair_s, scan_s : float
+        Seconds per pair that belongs together, and per pair of token and entry of the cache, in
+        steps with a prompt.
+    decode_pair_s, decode_scan_s : float
+        The same in steps without one.
     """
 
     calibrated = True
@@ -64,17 +65,19 @@ class FittedStepCost(StepCost):
         self,
         tokens_s: Floats,
         decodes_s: Floats,
-        logits_s: Floats,
-        pair_s: Floats,
-        scan_s: Floats,
-        decode_slope_s: Floats,
+        logit_s: float,
+        pair_s: float,
+        scan_s: float,
+        decode_pair_s: float,
+        decode_scan_s: float,
     ) -> None:
         self._tokens_s = tokens_s.tolist()
         self._decodes_s = decodes_s.tolist()
-        self._logits_s = logits_s.tolist()
-        self._pair_s = pair_s.tolist()
-        self._scan_s = scan_s.tolist()
-        self._entry_s, self._scan_entry_s = decode_slope_s.tolist()
+        self._logit_s = logit_s
+        self._pair_s = pair_s
+        self._scan_s = scan_s
+        self._decode_pair_s = decode_pair_s
+        self._decode_scan_s = decode_scan_s
 
     def step_s(
         self,
@@ -89,21 +92,18 @@ class FittedStepCost(StepCost):
             base_s, slope_s, _ = self.decode_line(decode_sequences, decode_context)
             return base_s + slope_s * decode_context
         tokens = prefill_tokens + decode_sequences
-        tiled = tokens >= TILE
+        entries = BLOCK * ceil((prefill_context + decode_context) / BLOCK)
         return float(
             self._tokens_s[tokens]
-            + self._logits_s[sequences]
-            + self._pair_s[tiled] * (prefill_pairs + decode_context)
-            + self._scan_s[tiled] * tokens * (prefill_context + decode_context)
+            + self._logit_s * sequences
+            + self._pair_s * (prefill_pairs + decode_context)
+            + self._scan_s * tokens * entries
         )
 
-    def decode_line(
-        self,
-        sequences: int,
-        context: float,  # noqa: ARG002 - the line holds at any
-    ) -> tuple[float, float, float]:
-        slope_s = self._entry_s + self._scan_entry_s * sequences
-        return self._decodes_s[sequences], slope_s, inf
+    def decode_line(self, sequences: int, context: float) -> tuple[float, float, float]:
+        entries = BLOCK * ceil(context / BLOCK)
+        base_s = self._decodes_s[sequences] + self._decode_scan_s * sequences * entries
+        return base_s, self._decode_pair_s, entries
 
 
 def fit(steps: Steps) -> FittedStepCost:
@@ -116,35 +116,36 @@ def fit(steps: Steps) -> FittedStepCost:
     and the sum of many steps is what decides about the load.
     """
     pure = steps.prefill_tokens == 0
-    tokens_s, (pair, tiled_pair, scan, tiled_scan, logit) = _fit_mixed(steps.take(~pure))
-    decodes_s, decode_slope_s = _fit_decodes(steps.take(pure))
+    tokens_s, (pair_s, scan_s, logit_s) = _fit_mixed(steps.take(~pure))
+    decodes_s, (decode_pair_s, decode_scan_s) = _fit_decodes(steps.take(pure))
     return FittedStepCost(
-        tokens_s=tokens_s,
-        decodes_s=decodes_s,
-        logits_s=logit * np.arange(len(tokens_s)),
-        pair_s=np.array([pair, tiled_pair]),
-        scan_s=np.array([scan, tiled_scan]),
-        decode_slope_s=decode_slope_s,
+        tokens_s, decodes_s, logit_s, pair_s, scan_s, decode_pair_s, decode_scan_s
     )
 
 
-def _fit_mixed(steps: Steps) -> tuple[Floats, Floats]:
+def _fit_mixed(steps: Steps) -> tuple[Floats, list[float]]:
     """Steps with prompts: the table of tokens, then the slopes."""
     tokens = (steps.prefill_tokens + steps.decode_sequences).astype(int)
-    tiled = tokens >= TILE
     pairs = steps.prefill_pairs + steps.decode_context
-    scans = tokens * (steps.prefill_context + steps.decode_context)
-    slopes = [pairs * ~tiled, pairs * tiled, scans * ~tiled, scans * tiled, steps.sequences]
-    return _solve(tokens, slopes, steps.time_s)
+    scans = tokens * _blocks(steps.prefill_context + steps.decode_context)
+    return _solve(tokens, [pairs, scans, steps.sequences], steps.time_s)
 
 
-def _fit_decodes(steps: Steps) -> tuple[Floats, Floats]:
+def _fit_decodes(steps: Steps) -> tuple[Floats, list[float]]:
     """Steps without prompts: the table of sequences, then the slopes."""
-    decodes, context = steps.decode_sequences.astype(int), steps.decode_context
-    return _solve(decodes, [context, decodes * context], steps.time_s)
+    decodes = steps.decode_sequences.astype(int)
+    scans = decodes * _blocks(steps.decode_context)
+    return _solve(decodes, [steps.decode_context, scans], steps.time_s)
 
 
-def _solve(sizes: NDArray[np.int64], slopes: list[Floats], time_s: Floats) -> tuple[Floats, Floats]:
+def _blocks(entries: Floats) -> Floats:
+    """Round up to whole blocks of the cache."""
+    return BLOCK * np.ceil(entries / BLOCK)
+
+
+def _solve(
+    sizes: NDArray[np.int64], slopes: list[Floats], time_s: Floats
+) -> tuple[Floats, list[float]]:
     """Fit a table in the sizes and slopes: a line between knots, and a deviation of each size."""
     knots = [knot for knot in KNOTS if knot <= sizes.max()]
     every = np.arange(sizes.max() + 1)
@@ -161,4 +162,4 @@ def _solve(sizes: NDArray[np.int64], slopes: list[Floats], time_s: Floats) -> tu
         found = np.linalg.lstsq(rows, goal, rcond=None)[0]
         expected_s = np.maximum(columns @ found, 0.1 * time_s)
     table_s: Floats = table @ found[: table.shape[1]]
-    return table_s, found[table.shape[1] :]
+    return table_s, found[table.shape[1] :].tolist()

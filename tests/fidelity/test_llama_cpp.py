@@ -17,6 +17,8 @@ from infsim.fidelity.llama_cpp_steps import FittedStepCost, Steps, fit
 from infsim.paths import data_folder
 from infsim.policy.batching.continuous import Continuous
 from tests.fakes import LinearStepCost
+from tests.fidelity.llama_cpp import clock
+from tests.fidelity.llama_cpp.clock import SteadyClock
 from tests.fidelity.llama_cpp.library import Piece
 from tests.fidelity.llama_cpp.server import MAX_SEQUENCES, TOKEN_BUDGET, Server, trace
 from tests.fidelity.llama_cpp.weights import FORMATS
@@ -50,7 +52,7 @@ class Pretended:
     def forget(self, sequence: int, start: int = 0) -> None: ...
     def start(self) -> None: ...
     def refresh(self) -> None: ...
-    def stop(self, reference: int) -> float:
+    def stop(self) -> float:
         return self.time_s
 
 
@@ -61,7 +63,7 @@ def rows() -> list[Row]:
     return [row._replace(name=f"{run.name} {row.name}") for run in found for row in run.rows]
 
 
-@given(rate=st.sampled_from([1.0, 10.0, 30.0, np.inf]), seed=st.integers(0, 2**31))
+@given(rate=st.sampled_from([3.0, 30.0, 90.0, np.inf]), seed=st.integers(0, 2**31))
 @settings(max_examples=10, deadline=None)
 def test_the_simulator_batches_as_the_server_does(rate: float, seed: int) -> None:
     requests = trace(rate, 60, seed)
@@ -82,36 +84,40 @@ def test_capacity_is_within_2_percent(rows: list[Row], form: str) -> None:
     assert row.error == pytest.approx(0, abs=0.02)
 
 
-WORST = {
-    ("F16", 0.3): (0.03, 0.10, 0.04),
-    ("F16", 0.6): (0.03, 0.02, 0.05),
-    ("F16", 0.85): (0.07, 0.04, 0.02),
-    ("Q8_0", 0.3): (0.08, 0.19, 0.10),
-    ("Q8_0", 0.6): (0.09, 0.09, 0.10),
-    ("Q8_0", 0.85): (0.31, 0.10, 0.07),
-    ("Q4_0", 0.3): (0.04, 0.13, 0.04),
-    ("Q4_0", 0.6): (0.06, 0.05, 0.07),
-    ("Q4_0", 0.85): (0.47, 0.14, 0.17),
+ASKED = {0.3: 0.05, 0.6: 0.05, 0.85: 0.1}
+"""Largest error of a figure by load."""
+BEYOND: dict[str, float] = {
+    "llama.cpp F16 load 0.3 TPOT P50": 0.07,
+    "llama.cpp F16 load 0.3 TPOT P99": 0.07,
+    "llama.cpp F16 load 0.3 E2E P99": 0.06,
+    "llama.cpp F16 load 0.85 TTFT mean": 0.22,
+    "llama.cpp F16 load 0.85 TTFT P50": 0.2,
+    "llama.cpp F16 load 0.85 TTFT P90": 0.23,
+    "llama.cpp F16 load 0.85 TTFT P95": 0.2,
+    "llama.cpp F16 load 0.85 E2E mean": 0.14,
+    "llama.cpp F16 load 0.85 E2E P50": 0.14,
+    "llama.cpp F16 load 0.85 E2E P90": 0.15,
+    "llama.cpp F16 load 0.85 E2E P95": 0.15,
+    "llama.cpp Q4_0 load 0.85 TTFT P90": 0.12,
+    "llama.cpp Q4_0 load 0.85 TTFT P95": 0.13,
 }
-"""Largest errors of TTFT, TPOT and E2E (mean, P50, P90, P99) that were found, rounded up.
-
-The aim is 5 % up to load 0.6 and 10 % at 0.85. What is beyond it has two reasons. Just after a
-prompt the first decodes of the engine are up to 1.7 times as slow as later ones (cold caches?),
-which a cost of single steps cannot know: the TPOT of short answers is underestimated; its median at
-load 0.3 lies where requests that were interrupted by a prompt begin. And at load 0.85 the queue
-multiplies errors of the service time of one percent by ten and more, on traces recorded on
-a machine whose speed changed by a fifth.
-"""
+"""Figures that are not that close, and how close they are."""
 
 
-@pytest.mark.parametrize(("form", "load"), WORST)
-def test_latencies_are_as_close_as_they_were(rows: list[Row], form: str, load: float) -> None:
-    for metric, most in zip(("TTFT", "TPOT", "E2E"), WORST[form, load], strict=True):
-        name = f"llama.cpp {form} load {load:g} {metric} "
-        errors = {row.name: row.error for row in rows if row.name.startswith(name)}
-        assert len(errors) == 6
-        del errors[f"{name}P95"], errors[f"{name}MAPE"]
-        assert {row: error for row, error in errors.items() if abs(error) > most} == {}
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("load", ASKED)
+def test_latencies_are_as_close_as_is_asked(rows: list[Row], form: str, load: float) -> None:
+    start = f"llama.cpp {form} load {load:g} "
+    own = [row for row in rows if row.name.startswith(start) and not row.name.endswith("MAPE")]
+    assert len(own) == 15
+    most = {row.name: BEYOND.get(row.name, ASKED[load]) for row in own}
+    assert {row.name: row.error for row in own if abs(row.error) > most[row.name]} == {}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_engine_repeats_itself(form: str) -> None:
+    """Or else the errors would say nothing."""
+    assert 0 < np.median(np.abs(Recording.load(RECORDED / form).repeated())) < 0.04
 
 
 @cache
@@ -121,24 +127,25 @@ def fitted(form: str) -> FittedStepCost:
 
 @given(
     sequences=st.integers(1, MAX_SEQUENCES),
-    context=st.integers(1, 8000),
+    context=st.integers(1, 1200),
     form=st.sampled_from(FORMATS),
 )
 @settings(deadline=None)  # the first case fits
 def test_a_line_of_decodes_is_the_step(sequences: int, context: int, form: str) -> None:
     cost = fitted(form)
     base_s, slope_s, limit = cost.decode_line(sequences, context)
-    assert limit > context
-    step_s = cost.step_s(0, 0, 0, sequences, context, sequences)
-    assert step_s == pytest.approx(base_s + slope_s * context, rel=1e-12)
-    assert step_s > 0
+    assert limit >= context
+    for at in (context, limit):
+        step_s = cost.step_s(0, 0, 0, sequences, at, sequences)
+        assert step_s == pytest.approx(base_s + slope_s * at, rel=1e-12)
+        assert step_s > 0
 
 
 def test_the_fit_finds_the_mean_of_noisy_steps() -> None:
     """Noise of a fifth must not bias it: weights by what was measured would, by 4 %."""
     rng = np.random.default_rng(0)
-    tokens = rng.integers(1, 129, 4000).astype(float)
-    decodes = np.concatenate([np.zeros(2000), rng.integers(1, 17, 2000)])
+    tokens = rng.integers(1, TOKEN_BUDGET + 1, 4000).astype(float)
+    decodes = np.concatenate([np.zeros(2000), rng.integers(1, MAX_SEQUENCES + 1, 2000)])
     prompts = np.where(decodes == 0, tokens, 0.0)
     nothing = np.zeros(4000)
     exact_s = 1e-3 + 3e-4 * (prompts + decodes)
@@ -148,3 +155,33 @@ def test_the_fit_finds_the_mean_of_noisy_steps() -> None:
         cost.step_s(int(p), 0, p, int(d), d, int(d)) for p, d in zip(prompts, decodes, strict=True)
     ]
     assert sum(found) == pytest.approx(exact_s.sum(), rel=0.01)
+
+
+class Machine:
+    """Computes a reference in a millisecond, or longer when others disturb it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 0.0
+        self.slowness = 1.0
+        monkeypatch.setattr(clock, "process_time", lambda: self.now_s)
+
+    def compute(self, time_s: float = 1e-3) -> None:
+        self.now_s += time_s * self.slowness
+
+
+def test_the_clock_does_not_see_how_slow_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    steady = SteadyClock(machine.compute)
+    steady.watch()
+    times_s = []
+    for machine.slowness in [1.0] * 100 + [1.3] * 300:
+        steady.start()
+        machine.compute(5e-3)
+        times_s.append(steady.stop())
+        steady.refresh()
+    assert times_s[:100] == pytest.approx([5e-3] * 100)
+    assert times_s[-200:] == pytest.approx([5e-3] * 200)
+    steadiness = steady.watched()
+    assert steadiness.slowdown == pytest.approx(1.3)
+    assert steadiness.moved == pytest.approx(0.3)
+    assert steadiness.longest_s == pytest.approx(6.5e-3)

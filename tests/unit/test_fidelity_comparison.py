@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infsim.fidelity.comparison import Part, medians, times
-from infsim.fidelity.llama_cpp import Recording
+from infsim.fidelity.llama_cpp import TIMES, Recording
 from infsim.fidelity.runs import compare_run
 from tests.recordings import small
 
@@ -95,10 +96,10 @@ def test_what_the_simulator_recorded_it_meets(tmp_path: Path) -> None:
     recording = Recording.load(small(tmp_path))
     table = pq.read_table(tmp_path / "requests.parquet")
     columns = {name: table[name].to_numpy().copy() for name in table.column_names}
-    for load in (0.0, 0.3):
-        (requests,) = recording.runs(load)
+    for load, time in product((0.0, 0.3), TIMES):
+        (requests,) = recording.runs(load, time)
         made = recording.simulated(requests).requests
-        own = np.isclose(columns["load"], load)
+        own = np.isclose(columns["load"], load) & (columns["time"] == time)
         parts_s = np.diff(
             [made[f"{n}_s"] for n in ("arrival", "start", "first_token", "end")], axis=0
         )
@@ -109,6 +110,8 @@ def test_what_the_simulator_recorded_it_meets(tmp_path: Path) -> None:
     assert comparison.capacity is not None
     assert len(comparison.rows) == 1 + 18
     assert max(abs(row.error) for row in comparison.rows) < 1e-3
+    assert recording.repeated() != [0.0] * len(recording.repeated())
+    assert not any(Recording.load(tmp_path).repeated())
 
 
 def test_errors_do_not_change_where_the_machine_is_twice_as_slow(tmp_path: Path) -> None:

@@ -71,11 +71,11 @@ LLAMA_CPP_DAMAGES: list[tuple[Callable[[Path], None], str]] = [
     (change_meta(lambda m: m["runs"][0].update(seed=9)), r"no requests at load \S+, seed 9"),
     (
         change_meta(lambda m: m.update(token_budget=4096)),
-        "of at most 128 tokens, where token_budget",
+        "of at most 48 tokens, where token_budget",
     ),
     (
         change_meta(lambda m: m.update(max_sequences=0)),
-        "of at most 16 decodes, where max_sequences is 0",
+        "of at most 8 decodes, where max_sequences is 0",
     ),
     (change_table("requests", lambda c: c.pop("queue_us")), "no column 'queue_us'"),
     (change_table("requests", put("decode_us", 4, np.nan)), "decode_us is nan in row 5"),
@@ -84,7 +84,7 @@ LLAMA_CPP_DAMAGES: list[tuple[Callable[[Path], None], str]] = [
     (change_table("requests", put("arrival_us", -9, 1)), "arrivals go backwards at load"),
     (change_table("steps", put("time_us", 4, 0)), "time_us is 0 in row 5"),
     (
-        change_table("steps", lambda c: c.update(time_us=np.full(len(c["served"]), "x"))),
+        change_table("steps", lambda c: c.update(time_us=np.full(len(c["time_us"]), "x"))),
         "no numbers",
     ),
     (change_table("steps", lambda c: c.update({k: v[:0] for k, v in c.items()})), "no rows"),

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Sequence
+from copy import copy
 from ctypes import POINTER, Structure, c_bool, c_float, c_int8, c_int32, c_uint32, c_void_p
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -96,6 +97,17 @@ class Llama:
         )
         if not self._model:
             raise RuntimeError(f"llama.cpp cannot load {path}")
+        self.vocabulary: int = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self._model))
+        self._open(context_tokens, sequences, batch_tokens)
+
+    def beside(self, context_tokens: int, sequences: int, batch_tokens: int) -> Llama:
+        """Return another context on the same weights, with a KV cache of its own."""
+        other = copy(self)
+        other._open(context_tokens, sequences, batch_tokens)
+        return other
+
+    def _open(self, context_tokens: int, sequences: int, batch_tokens: int) -> None:
+        lib = self._lib
         parameters = lib.llama_context_default_params()
         assert (parameters.n_threads, parameters.swa_full) == (4, True), "not the known layout"
         parameters.n_ctx = context_tokens
@@ -109,7 +121,6 @@ class Llama:
         assert lib.llama_n_threads(self._context) == 1
         self._memory = lib.llama_get_memory(self._context)
         self._batch = lib.llama_batch_init(batch_tokens, 0, 1)
-        self.vocabulary: int = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self._model))
 
     def step(self, pieces: Sequence[Piece]) -> list[int]:
         """Compute a step and return the likeliest next token of each piece that wants one."""
@@ -141,10 +152,9 @@ class Llama:
         self._lib.llama_memory_seq_rm(self._memory, sequence, start, -1)
 
     def close(self) -> None:
-        """Free everything."""
+        """Free the context; the weights stay until the process ends."""
         self._lib.llama_batch_free(self._batch)
         self._lib.llama_free(self._context)
-        self._lib.llama_model_free(self._model)
 
 
 _keep: list[Any] = []
@@ -175,7 +185,6 @@ def _library() -> Any:
         "llama_n_seq_max",
         "llama_n_threads",
         "llama_free",
-        "llama_model_free",
     ):
         getattr(lib, name).argtypes = [c_void_p]
     lib.llama_batch_init.restype = _Batch

@@ -18,10 +18,8 @@ from numpy.typing import NDArray
 
 from tests.fidelity.llama_cpp.library import Piece
 
-TOKEN_BUDGET = 128
-MAX_SEQUENCES = 16
-PROMPTS, DECODES = range(2)
-"""References of the clock: for steps with a prompt in them, and for those without."""
+TOKEN_BUDGET = 48
+MAX_SEQUENCES = 8
 
 
 class Engine(Protocol):
@@ -35,7 +33,7 @@ class Clock(Protocol):
     """Times steps, one after the other."""
 
     def start(self) -> None: ...
-    def stop(self, reference: int) -> float: ...
+    def stop(self) -> float: ...
     def refresh(self) -> None: ...
 
 
@@ -149,7 +147,7 @@ class Server:
             self._decoding.remove(request)
             self.engine.forget(request.place)
             self._places.append(request.place)
-        time_s = self.clock.stop(PROMPTS if chunks else DECODES)
+        time_s = self.clock.stop()
         end_s = now + time_s
         self._record(chunks, decodes, time_s)
         for request, _ in chunks:
@@ -205,6 +203,6 @@ def trace(rate: float, count: int, seed: int) -> Trace:
     """Poisson arrivals (all at once if the rate is infinite) of log-normal prompts and outputs."""
     rng = np.random.default_rng(seed)
     gaps = rng.exponential(1.0, count) / rate
-    prompts = np.clip(rng.lognormal(np.log(48), 0.8, count), 8, 384)
-    outputs = np.clip(rng.lognormal(np.log(20), 0.6, count), 2, 96)
+    prompts = np.clip(rng.lognormal(np.log(24), 0.8, count), 4, 96)
+    outputs = np.clip(rng.lognormal(np.log(12), 0.6, count), 2, 48)
     return Trace(np.cumsum(gaps), prompts.astype(np.int64), outputs.astype(np.int64))
