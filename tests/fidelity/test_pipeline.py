@@ -26,15 +26,21 @@ def rows() -> list[Row]:
 @pytest.mark.parametrize("form", VALUE_BITS)
 @pytest.mark.parametrize("run", ["alone", "together", "undisturbed"])
 def test_latencies_are_within_5_percent(rows: list[Row], form: str, run: str) -> None:
-    """Of a handful of requests a tail is the slowest one: 6 percent there."""
+    """In the mean; of a handful of requests a percentile is that of one or two: 7 percent there."""
     own = [row for row in rows if row.name.startswith(f"pipeline {form} {run} ")]
     assert len(own) == 18
     beyond = {
         row.name: row.error
         for row in own
-        if abs(row.error) > (0.06 if row.name.endswith(("P90", "P95", "P99")) else 0.05)
+        if abs(row.error) > (0.05 if row.name.endswith(("mean", "MAPE")) else 0.07)
     }
     assert beyond == {}
+
+
+@pytest.mark.parametrize("form", VALUE_BITS)
+def test_capacity_is_within_2_percent(rows: list[Row], form: str) -> None:
+    (row,) = (row for row in rows if row.name == f"pipeline {form} capacity (requests/s)")
+    assert row.error == pytest.approx(0, abs=0.02)
 
 
 @pytest.mark.parametrize("form", VALUE_BITS)
