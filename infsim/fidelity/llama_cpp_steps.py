@@ -49,8 +49,8 @@ class FittedStepCost(StepCost):
     ----------
     tokens_s, decodes_s : array
         Seconds for so many tokens of a step with a prompt, and decodes of a step without one.
-    logit_s : float
-        Seconds per sequence that needs logits in a step with a prompt.
+    decode_s, final_s : float
+        Seconds per decode, and per prompt that ends, in a step with a prompt.
     pair_s, scan_s : float
         Seconds per pair that belongs together, and per pair of token and entry of the cache, in
         steps with a prompt.
@@ -65,7 +65,8 @@ class FittedStepCost(StepCost):
         self,
         tokens_s: Floats,
         decodes_s: Floats,
-        logit_s: float,
+        decode_s: float,
+        final_s: float,
         pair_s: float,
         scan_s: float,
         decode_pair_s: float,
@@ -73,7 +74,7 @@ class FittedStepCost(StepCost):
     ) -> None:
         self._tokens_s = tokens_s.tolist()
         self._decodes_s = decodes_s.tolist()
-        self._logit_s = logit_s
+        self._decode_s, self._final_s = decode_s, final_s
         self._pair_s = pair_s
         self._scan_s = scan_s
         self._decode_pair_s = decode_pair_s
@@ -95,7 +96,8 @@ class FittedStepCost(StepCost):
         entries = BLOCK * ceil((prefill_context + decode_context) / BLOCK)
         return float(
             self._tokens_s[tokens]
-            + self._logit_s * sequences
+            + self._decode_s * decode_sequences
+            + self._final_s * (sequences - decode_sequences)
             + self._pair_s * (prefill_pairs + decode_context)
             + self._scan_s * tokens * entries
         )
@@ -116,10 +118,10 @@ def fit(steps: Steps) -> FittedStepCost:
     and the sum of many steps is what decides about the load.
     """
     pure = steps.prefill_tokens == 0
-    tokens_s, (pair_s, scan_s, logit_s) = _fit_mixed(steps.take(~pure))
+    tokens_s, (pair_s, scan_s, decode_s, final_s) = _fit_mixed(steps.take(~pure))
     decodes_s, (decode_pair_s, decode_scan_s) = _fit_decodes(steps.take(pure))
     return FittedStepCost(
-        tokens_s, decodes_s, logit_s, pair_s, scan_s, decode_pair_s, decode_scan_s
+        tokens_s, decodes_s, decode_s, final_s, pair_s, scan_s, decode_pair_s, decode_scan_s
     )
 
 
@@ -128,7 +130,8 @@ def _fit_mixed(steps: Steps) -> tuple[Floats, list[float]]:
     tokens = (steps.prefill_tokens + steps.decode_sequences).astype(int)
     pairs = steps.prefill_pairs + steps.decode_context
     scans = tokens * _blocks(steps.prefill_context + steps.decode_context)
-    return _solve(tokens, [pairs, scans, steps.sequences], steps.time_s)
+    finals = steps.sequences - steps.decode_sequences
+    return _solve(tokens, [pairs, scans, steps.decode_sequences, finals], steps.time_s)
 
 
 def _fit_decodes(steps: Steps) -> tuple[Floats, list[float]]:

@@ -18,8 +18,9 @@ from infsim.paths import data_folder
 from infsim.policy.batching.continuous import Continuous
 from tests.fakes import LinearStepCost
 from tests.fidelity.llama_cpp import clock
-from tests.fidelity.llama_cpp.clock import SteadyClock
+from tests.fidelity.llama_cpp.clock import Steadiness, SteadyClock
 from tests.fidelity.llama_cpp.library import Piece
+from tests.fidelity.llama_cpp.record import Run, agreeing
 from tests.fidelity.llama_cpp.server import MAX_SEQUENCES, TOKEN_BUDGET, Server, trace
 from tests.fidelity.llama_cpp.weights import FORMATS
 from tests.queues import Queue
@@ -87,21 +88,20 @@ def test_capacity_is_within_2_percent(rows: list[Row], form: str) -> None:
 ASKED = {0.3: 0.05, 0.6: 0.05, 0.85: 0.1}
 """Largest error of a figure by load."""
 BEYOND: dict[str, float] = {
-    "llama.cpp F16 load 0.3 TPOT P50": 0.07,
-    "llama.cpp F16 load 0.3 TPOT P99": 0.07,
-    "llama.cpp F16 load 0.3 E2E P99": 0.06,
-    "llama.cpp F16 load 0.85 TTFT mean": 0.22,
-    "llama.cpp F16 load 0.85 TTFT P50": 0.2,
-    "llama.cpp F16 load 0.85 TTFT P90": 0.23,
-    "llama.cpp F16 load 0.85 TTFT P95": 0.2,
-    "llama.cpp F16 load 0.85 E2E mean": 0.14,
-    "llama.cpp F16 load 0.85 E2E P50": 0.14,
-    "llama.cpp F16 load 0.85 E2E P90": 0.15,
-    "llama.cpp F16 load 0.85 E2E P95": 0.15,
-    "llama.cpp Q4_0 load 0.85 TTFT P90": 0.12,
-    "llama.cpp Q4_0 load 0.85 TTFT P95": 0.13,
+    "llama.cpp F16 load 0.85 TTFT mean": 0.11,
+    "llama.cpp F16 load 0.85 TTFT P90": 0.14,
+    "llama.cpp F16 load 0.85 TTFT P95": 0.16,
+    "llama.cpp Q4_0 load 0.85 TTFT mean": 0.16,
+    "llama.cpp Q4_0 load 0.85 TTFT P50": 0.13,
+    "llama.cpp Q4_0 load 0.85 TTFT P90": 0.18,
+    "llama.cpp Q4_0 load 0.85 TTFT P95": 0.17,
+    "llama.cpp Q4_0 load 0.85 E2E P90": 0.12,
 }
-"""Figures that are not that close, and how close they are."""
+"""Figures that are not that close, and how close they are.
+
+Steps at load 0.85 are predicted about 1 % too short, most of all those with a prompt; the queue
+makes it ten times as much. Why they last longer there is not known.
+"""
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -185,3 +185,13 @@ def test_the_clock_does_not_see_how_slow_the_machine_is(monkeypatch: pytest.Monk
     assert steadiness.slowdown == pytest.approx(1.3)
     assert steadiness.moved == pytest.approx(0.3)
     assert steadiness.longest_s == pytest.approx(6.5e-3)
+
+
+def test_of_the_times_that_a_trace_was_served_those_are_kept_that_agree() -> None:
+    steadiness = Steadiness(slowdown=1.0, moved=0.0, longest_s=1e-3)
+    runs = [
+        Run(0.3, 1, time, trace(1.0, 3, 1), [], busy_s, steadiness)
+        for time, busy_s in enumerate([2.0, 2.1, 2.011])
+    ]
+    assert agreeing(runs[:2]) == []
+    assert agreeing(runs) == [runs[0], runs[2]]

@@ -79,6 +79,15 @@ class Run(NamedTuple):
     steadiness: Steadiness
 
 
+def agreeing(runs: list[Run]) -> list[Run]:
+    """Return the two runs whose busy seconds are nearest, none if not even these agree."""
+    by_length = sorted(runs, key=lambda run: run.busy_s)
+    pair = min(pairwise(by_length), key=lambda pair: pair[1].busy_s / pair[0].busy_s)
+    if pair[1].busy_s > (1 + AGREEING) * pair[0].busy_s:
+        return []
+    return sorted(pair, key=lambda run: run.time)
+
+
 class Recorder:
     """Everything about one format."""
 
@@ -128,15 +137,11 @@ class Recorder:
         Neighbours slow down steps in ways that the reference does not always see.
         """
         for _ in range(ATTEMPTS):
-            own = sorted(
-                (run for run in self.runs if (run.load, run.seed) == (load, seed)),
-                key=lambda run: run.busy_s,
-            )
-            first, second = min(pairwise(own), key=lambda pair: pair[1].busy_s / pair[0].busy_s)
-            if second.busy_s < (1 + AGREEING) * first.busy_s:
-                kept = sorted((first, second), key=lambda run: run.time)
-                self.runs = [run for run in self.runs if run not in own]
-                self.runs += [run._replace(time=time) for time, run in enumerate(kept)]
+            own = [run for run in self.runs if (run.load, run.seed) == (load, seed)]
+            pair = agreeing(own)
+            if pair:
+                others = [run for run in self.runs if (run.load, run.seed) != (load, seed)]
+                self.runs = others + [run._replace(time=time) for time, run in enumerate(pair)]
                 self.disagreed += len(own) - TIMES
                 return
             self._run(load, seed, len(own), rate)
