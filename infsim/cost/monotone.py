@@ -70,7 +70,7 @@ def _slopes(width: Array, rise: Array) -> Array:
     before, after = rise[..., :-1], rise[..., 1:]
     one, other = 2 * width[1:] + width[:-1], width[1:] + 2 * width[:-1]
     turns = before * after <= 0
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         mean = (one + other) / (one / before + other / after)
     slopes[..., 1:-1] = np.where(turns, 0.0, mean)
     slopes[..., 0] = _end(width[0], width[1], rise[..., 0], rise[..., 1])

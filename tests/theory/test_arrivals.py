@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from infsim.rng import Streams
 from infsim.workload.arrivals import Arrivals, Deterministic, Gamma, Poisson
 from infsim.workload.blocks import block, read_all, with_prefixes
-from infsim.workload.cascade import Cascade, fit_burstiness
+from infsim.workload.burstiness import fit_burstiness
+from infsim.workload.cascade import SIZES, Cascade
 from infsim.workload.fit import fit_profile, quantile_table, segments_needed, spread_ticks
 from infsim.workload.lengths import Lognormal, Quantiles, Uniform
 from infsim.workload.prefixes import hit_curve
@@ -131,27 +132,34 @@ def test_uniform_lengths_come_equally_often() -> None:
     assert counts.tolist() == [N // 5] * 5
 
 
+def alike(burstiness: float) -> list[float]:
+    """Return the same burstiness for pieces of all sizes."""
+    return [burstiness] * (len(SIZES) + 1)
+
+
 def test_a_cascade_has_the_dispersion_of_its_splits() -> None:
     """With n requests in each window, its halves have the variance n/4 (1 + (n - 1) r)."""
     n, r = 50, 0.2
-    times = times_of(Cascade([n] * 20_000, 2.0, [r]), n * 20_000)
+    times = times_of(Cascade([n] * 20_000, 2.0, [alike(r)]), n * 20_000)
     counts = np.bincount(times.astype(np.int64), minlength=40_000)
     assert counts.reshape(-1, 2).sum(axis=1).tolist() == [n] * 20_000
     assert counts.var() == pytest.approx(n / 4 * (1 + (n - 1) * r), rel=0.03)
 
 
 def test_a_cascade_without_burstiness_is_poisson_within_its_windows() -> None:
-    smooth = times_of(Cascade([100] * 2000, 1.0, [0.0] * 5), 200_000) % 1.0
+    smooth = times_of(Cascade([100] * 2000, 1.0, [alike(0.0)] * 5), 200_000) % 1.0
     uniform = np.random.default_rng(0).random(200_000)
     assert ks_distance(smooth, uniform) < 1.7 * (2 / 200_000) ** 0.5
 
 
 def test_fitting_a_cascade_returns_its_burstiness() -> None:
     given = [0.3, 0.05, 0.5, 0.0]
-    times = times_of(Cascade([60] * 3000, 8.0, given), 180_000)
+    times = times_of(Cascade([60] * 3000, 8.0, [alike(r) for r in given]), 180_000)
     fitted = fit_burstiness(times, 0.0, 8.0, 3000)
-    assert fitted[:4] == pytest.approx(given, abs=0.02)
-    assert fitted[4] < 0.02
+    # of pieces with most requests, which count most
+    largest = [row[-1] for row in fitted]
+    assert largest[:4] == pytest.approx(given, abs=0.03)
+    assert abs(largest[4]) < 0.03
 
 
 def test_fitting_lengths_returns_their_drift() -> None:
@@ -241,7 +249,7 @@ def test_ticks_of_a_coarse_clock_are_spread() -> None:
 def test_fitting_a_made_trace_returns_the_profile() -> None:
     generator = np.random.default_rng(6)
     n = 20_000
-    times = times_of(Cascade([n / 100] * 100, 10.0, [0.1, 0.02]), n)
+    times = times_of(Cascade([n / 100] * 100, 10.0, [alike(0.1), alike(0.02)]), n)
     lengths = generator.lognormal(5, 0.8, (2, n)).astype(np.int64) + 1
     profile = fit_profile(block(times, *lengths), windows=100)
     made = read_all(profile.workload().blocks(Streams(1)))
@@ -250,7 +258,8 @@ def test_fitting_a_made_trace_returns_the_profile() -> None:
     assert sum(again.counts) == n
     # windows end with the last arrival, so their borders differ a little
     assert again.counts == pytest.approx(profile.counts, abs=8)
-    assert again.burstiness[:2] == pytest.approx(profile.burstiness[:2], abs=0.04)
+    for fitted, refitted in zip(profile.burstiness[:2], again.burstiness[:2], strict=True):
+        assert refitted[-1] == pytest.approx(fitted[-1], abs=0.04)
     for before, after in (
         (profile.input_tokens, again.input_tokens),
         (profile.output_tokens, again.output_tokens),

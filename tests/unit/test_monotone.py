@@ -33,3 +33,9 @@ def test_points_stay_and_what_rises_keeps_rising(x: list[float], data: st.DataOb
     points, found = refined(x, times, 0)
     assert list(found[:: (len(points) - 1) // (len(x) - 1)]) == times.tolist()
     assert all(b >= a - 1e-12 for a, b in pairwise(found.tolist()))
+
+
+def test_rises_too_small_to_divide_by_are_flat() -> None:
+    x = np.array([1.0, 2.0, 3.0])
+    times = np.array([0.0, 5e-324, 1.0])
+    assert interpolated(x, times, x).tolist() == times.tolist()
