@@ -119,6 +119,28 @@ class PolicyError(InfsimError):
         return f"{self.kind} policy {self.policy!r}{request}: {self.reason}"
 
 
+class CostError(InfsimError):
+    """A cost model answered a time that no iteration can take: negative, infinite, or no number.
+
+    Parameters
+    ----------
+    node : str
+        The node that was to compute.
+    duration_s : float
+        The answer.
+    """
+
+    exit_code = 3
+
+    def __init__(self, node: str, duration_s: float) -> None:
+        super().__init__(node, duration_s)
+        self.node = node
+        self.duration_s = duration_s
+
+    def __str__(self) -> str:
+        return f"the costs of node {self.node!r} say that an iteration lasts {self.duration_s} s"
+
+
 class FetchError(InfsimError):
     """Public data could not be fetched; the message says what was tried, and what can be done."""
 

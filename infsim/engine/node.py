@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from bisect import insort
+from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from infsim.engine.clock import Call, Clock
 from infsim.engine.memory import KvMemory
 from infsim.engine.paths import HopKey
 from infsim.engine.sequence import Sequence
+from infsim.errors import CostError
 
 if TYPE_CHECKING:
     from infsim.cluster.node import Node, Site
@@ -119,7 +121,15 @@ class RunningNode:
                 return
 
     def run(self, host: Host, now: float, until: float, tokens: int) -> None:
-        """Be busy with an iteration of so many tokens, or a run of them."""
+        """Be busy with an iteration of so many tokens, or a run of them.
+
+        Raises
+        ------
+        CostError
+            If the time is none: it would turn back the clock, or stop it.
+        """
+        if not now <= until < inf:
+            raise CostError(self.spec.name, until - now)
         self.running = host
         self._started_s = now
         self._extra_w = self.power.extra_w(tokens)

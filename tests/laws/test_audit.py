@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf, nan
 
 import pytest
 
-from infsim.engine.simulation import Simulation
-from infsim.errors import ConservationError
+from infsim.engine.experiment import Experiment
+from infsim.engine.reference import simulate_reference
+from infsim.engine.simulation import Simulation, simulate
+from infsim.errors import ConservationError, CostError
+from infsim.results.recorder import RunRecord
 from tests.experiments import Shape, build
+from tests.fakes import LinearStepCost
 
 
 def lose_a_token(simulation: Simulation) -> None:
@@ -57,3 +62,18 @@ def test_what_does_not_add_up_is_an_error(
 def test_what_adds_up_is_none(layout: str, recovery: str) -> None:
     shape = Shape(seed=5, layout=layout, churn="renewal", recovery=recovery, delivery="wander")
     Simulation(build(shape)).run()
+
+
+@pytest.mark.parametrize("run", [simulate, simulate_reference])
+@pytest.mark.parametrize("layout", ["pipelines", "mesh"])
+@pytest.mark.parametrize("duration_s", [-1.0, inf, nan])
+def test_a_time_that_no_iteration_can_take_is_an_error(
+    run: Callable[[Experiment], RunRecord],
+    layout: str,
+    duration_s: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    experiment = build(Shape(seed=3, layout=layout))
+    monkeypatch.setattr(LinearStepCost, "step_s", lambda *_: duration_s)
+    with pytest.raises(CostError, match=f"lasts {duration_s} s"):
+        run(experiment)

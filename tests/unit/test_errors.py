@@ -7,6 +7,7 @@ import pickle
 import pytest
 
 from infsim.errors import (
+    CostError,
     InfeasibleError,
     InputError,
     PolicyError,
@@ -34,6 +35,7 @@ def test_what_is_not_known_of_a_place_is_left_out() -> None:
         InputError("bad", where=Where("a.yaml", 3, 5), hint="better", key="k"),
         InfeasibleError("too large"),
         PolicyError("routing", "mine", 7, "it raised"),
+        CostError("gpu-0", -1.5),
     ],
 )
 def test_errors_survive_the_way_between_processes(error: Exception) -> None:

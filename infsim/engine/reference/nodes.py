@@ -18,6 +18,7 @@ from infsim.engine.reference.parts import (
     State,
     iteration_s,
 )
+from infsim.errors import CostError
 from infsim.policy.interface import Iteration as Answer
 
 if TYPE_CHECKING:
@@ -228,6 +229,8 @@ class Nodes:
             if item.kind is Kind.CHUNK and request.start_s != request.start_s:
                 request.start_s = world.clock.now
         duration_s = iteration_s(world.cost(host.hop), iteration.items)
+        if not 0 <= duration_s < inf:
+            raise CostError(node.machine.name, duration_s)
         world.clock.at(world.clock.now + duration_s, lambda: self._finish(node, iteration))
 
     def _finish(self, node: Node, iteration: Iteration) -> None:
