@@ -232,7 +232,7 @@ The result goes to stdout, progress and everything else to stderr.
 | 0 | all is well |
 | 1 | a bug, or a rerun that differs |
 | 2 | bad input |
-| 3 | a policy failed |
+| 3 | a policy or a cost model failed |
 | 4 | a download failed |
 | 130 | interrupted; the runs that had ended are kept |
 """

@@ -85,6 +85,7 @@ def import_(
     figures: FiguresOption = None,
 ) -> None:
     """Simulate a recorded run, and say how far off the simulation is."""
+    from infsim.cli.fidelity_text import figures_of
     from infsim.fidelity.comparison import as_mapping
     from infsim.fidelity.kernels import fitted
     from infsim.fidelity.runs import compare_recorded
@@ -100,22 +101,7 @@ def import_(
     if json:
         _print_json(as_mapping(comparison.rows))
     else:
-        _print(comparison)
-
-
-def _print(comparison: Comparison) -> None:
-    from infsim.fidelity.comparison import CAPACITY
-
-    print(f"{comparison.name}: {comparison.about}")
-    for row in comparison.rows:
-        if row.name.endswith("MAPE"):
-            print(f"  {row.name:20} {'':24} {row.error:8.1%}")
-            continue
-        unit = "  " if row.name == CAPACITY else " s"
-        real, simulated = f"{row.real:10.4g}{unit}", f"{row.simulated:10.4g}{unit}"
-        print(f"  {row.name:20} {real} {simulated} {row.error:+8.1%}")
-    for note in comparison.notes:
-        print(f"  {note}")
+        print(*figures_of(comparison), sep="\n")
 
 
 def _draw(comparisons: Sequence[Comparison], folder: Path | None) -> None:

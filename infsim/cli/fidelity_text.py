@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from textwrap import wrap
 from typing import Any
 
-from infsim.fidelity.comparison import PERCENTILES, Comparison, Row, as_mapping
+from infsim.fidelity.comparison import CAPACITY, PERCENTILES, Comparison, Row, as_mapping
 
 COLUMNS = ("mean", *(f"P{percent}" for percent in PERCENTILES), "MAPE")
 WIDTH = 96
@@ -37,6 +37,20 @@ def block(comparison: Comparison) -> Iterator[str]:
     if comparison.others:
         yield ""
         yield from _figures(comparison.others)
+
+
+def figures_of(comparison: Comparison) -> Iterator[str]:
+    """Yield the lines that tell every figure of one recorded run, recorded and simulated."""
+    yield f"{comparison.name}: {comparison.about}"
+    for row in comparison.rows:
+        if row.name.endswith("MAPE"):
+            yield f"  {row.name:20} {'':24} {row.error:8.1%}"
+            continue
+        unit = "  " if row.name == CAPACITY else " s"
+        real, simulated = f"{row.real:10.4g}{unit}", f"{row.simulated:10.4g}{unit}"
+        yield f"  {row.name:20} {real} {simulated} {row.error:+8.1%}"
+    for note in comparison.notes:
+        yield f"  {note}"
 
 
 def data(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:

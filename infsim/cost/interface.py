@@ -38,7 +38,7 @@ class StepCost(ABC):
         decode_context: float,
         sequences: int,
     ) -> float:
-        """Seconds of one iteration.
+        """Seconds of one iteration, finite and not negative.
 
         Parameters
         ----------

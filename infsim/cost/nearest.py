@@ -110,8 +110,8 @@ def scaled(known: Calibration, device: Device) -> Calibration:
 
     Linear layers by the ratio of the rooflines of their shape; prompts as arithmetic, decodes and
     element-wise kernels as bandwidth, beyond the launch of a kernel; mixed batches by the
-    geometric mean of both. All-reduces and power are not taken over: they
-    belong to a machine.
+    geometric mean of both. All-reduces and power are not taken over: they belong to a
+    machine.
     """
     other = load_device(known.device)
     slower = _bandwidth(other) / _bandwidth(device)

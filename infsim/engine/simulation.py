@@ -39,6 +39,8 @@ def simulate(
     ------
     PolicyError
         If a policy raises or answers what it must not.
+    CostError
+        If a cost model answers a time that no iteration can take.
     InputError
         If the experiment asks for what the engine cannot do.
     ConservationError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,36 @@ def read_json(path: Path, shape: Shape) -> Any:
     where = Where(str(path))
     try:
         content = path.read_bytes()
-        found = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"cannot be read: {error}", where=where) from None
-    except ValueError as error:
-        raise InputError(f"not JSON: {error}", where=where) from None
+    found = _parsed(content, where)
     check(found, shape, where)
     return found
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[Where, object]]:
+    """Yield what the lines of a file say, with their places; empty lines are passed over.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or a line is not JSON.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield (where := Where(str(path), number)), _parsed(line, where)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read: {error}", where=Where(str(path))) from None
+
+
+def _parsed(content: str | bytes, where: Where) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise InputError(f"not JSON: {error}", where=where) from None
 
 
 def check(value: object, shape: Shape, where: Where) -> None:

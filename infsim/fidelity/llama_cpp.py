@@ -38,6 +38,7 @@ from infsim.model.formats import Format
 from infsim.model.graph import Operator
 from infsim.policy.batching.continuous import Continuous
 from infsim.results.recorder import RunRecord
+from infsim.workload.blocks import block
 from infsim.workload.given import Given
 
 SATURATED = 0.0
@@ -117,12 +118,12 @@ class Recording:
             batching=Continuous(self.meta["token_budget"], self.meta["max_sequences"]),
             settings=Settings(token_bytes=0),
         )
-        workload = Given.of(
+        rows = block(
             requests["arrival_us"] / 1e6,
             requests["input_tokens"].astype(np.int64),
             requests["output_tokens"].astype(np.int64),
         )
-        return stages.serve(workload)
+        return stages.serve(Given(rows))
 
     def capacity(self) -> tuple[float, float]:
         """Requests per second when all come at once, real and simulated."""

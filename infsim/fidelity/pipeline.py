@@ -48,6 +48,7 @@ from infsim.model.formats import Format
 from infsim.model.graph import Operator
 from infsim.policy.batching.continuous import Continuous
 from infsim.results.recorder import INCIDENT_KINDS, RunRecord
+from infsim.workload.blocks import block
 from infsim.workload.given import Given
 
 
@@ -121,12 +122,12 @@ class Recording:
             settings=Settings(detection_s=meta["timeout_s"] - meta["heartbeat_s"] / 2),
         )
         rows = run["requests"]
-        workload = Given.of(
+        requests = block(
             np.array([r["arrival_s"] for r in rows]),
             np.array([r["input_tokens"] for r in rows]),
             np.array([len(r["tokens"]) for r in rows]),
         )
-        return stages.serve(workload)
+        return stages.serve(Given(requests))
 
     def delay_s(self, form: str) -> float:
         """Delay of a link: what a single token took, without the time that its bytes took."""

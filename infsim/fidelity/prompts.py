@@ -8,8 +8,7 @@ alike in ``traces/prompts``.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ import yaml
 from numpy.typing import NDArray
 
 from infsim.errors import InputError, Where
+from infsim.fidelity.files import read_json_lines
 from infsim.paths import data_folder
 
 Ints = NDArray[np.int64]
@@ -60,7 +60,8 @@ def read_prompts(path: Path, lengths: Ints, block_tokens: int) -> list[Ints]:
     """
     known: dict[tuple[int, tuple[int, ...]], int] = {}
     found = []
-    for length, (where, tokens) in zip(lengths.tolist(), _lines(path), strict=False):
+    for length, (where, row) in zip(lengths.tolist(), read_json_lines(path), strict=False):
+        tokens = _tokens(row, where)
         if len(tokens) != length:
             raise InputError(
                 f"a prompt of {len(tokens)} tokens, the recorded one has {length}", where=where
@@ -121,21 +122,7 @@ def _chained(
     return np.array(chain, dtype=np.int64)
 
 
-def _lines(path: Path) -> Iterator[tuple[Where, list[int]]]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield (where := Where(str(path), number)), _tokens(line, where)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", where=Where(str(path))) from None
-
-
-def _tokens(line: str, where: Where) -> list[int]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"not JSON: {error}", where=where) from None
+def _tokens(row: object, where: Where) -> list[int]:
     tokens = row.get("input_tok_ids") if isinstance(row, dict) else None
     if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
         raise InputError("no list of whole numbers 'input_tok_ids'", where=where)

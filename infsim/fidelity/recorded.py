@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from infsim.errors import InputError
 from infsim.fidelity.prompts import unlike
 from infsim.rng import Streams
+from infsim.workload.blocks import block, with_prefixes
 from infsim.workload.requests import Requests
 
 Floats = NDArray[np.float64]
@@ -108,15 +109,6 @@ class Recorded:
         """Yield the requests, for the simulator."""
         size = self.serving.block_tokens
         hashes = unlike(self.input_tokens, size) if self.hashes is None else self.hashes
-        nobody = np.full(len(self), -1)
-        yield Requests(
-            arrival_s=self.arrival_s,
-            input_tokens=self.input_tokens,
-            output_tokens=self.output_tokens,
-            client=np.zeros(len(self), dtype=np.int64),
-            session_id=nobody,
-            sample_id=nobody,
-            prefix_offsets=np.cumsum([0, *map(len, hashes)]),
-            prefix_hashes=np.concatenate(hashes),
-            prefix_block_tokens=size,
-        )
+        lengths = np.array([len(row) for row in hashes])
+        requests = block(self.arrival_s, self.input_tokens, self.output_tokens)
+        yield with_prefixes(requests, lengths, np.concatenate(hashes), size)

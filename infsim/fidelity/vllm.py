@@ -9,7 +9,6 @@ cache, and the checksum of the data set that was sent. This is what LLMServingSi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infsim.errors import InputError, Where
+from infsim.fidelity.files import read_json, read_json_lines
 from infsim.fidelity.prompts import known_prompts, read_prompts
 from infsim.fidelity.recorded import Recorded, Serving
 from infsim.fidelity.vllm_engine import serving_of
 
 _NUMBERS = ("input_toks", "output_toks", "queued_ts", "first_token_ts", "last_token_ts")
+_ANY_OBJECT: dict[str, object] = {}
 
 
 def is_vllm(folder: Path) -> bool:
@@ -51,12 +52,12 @@ def read_vllm(
     Raises
     ------
     InputError
-        With file and line, for damaged files, and for set-ups that are not simulated (data
+        With file and line, for damaged files, and for set-ups that are not simulated (pipeline
         parallelism, speculative decoding).
     """
     path = folder / "meta.json"
     try:
-        meta = _meta(path)
+        meta = read_json(path, _ANY_OBJECT)
         serving, notes = serving_of(meta, device, model, form)
     except InputError as error:
         raise (error if error.where else error.at(Where(str(path)))) from None
@@ -86,28 +87,14 @@ def read_vllm(
 
 def _rows(path: Path) -> dict[str, Any]:
     columns: dict[str, list[float]] = {name: [] for name in _NUMBERS}
-    for number, line in enumerate(_lines(path), start=1):
-        if not line.strip():
-            continue
-        where = Where(str(path), number)
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"not JSON: {error}", where=where) from None
+    for where, row in read_json_lines(path):
         if not isinstance(row, dict):
-            raise InputError(f"not an object: {line[:40]!r}", where=where)
+            raise InputError("no object", where=where)
         for name, values in columns.items():
             values.append(_number(row.get(name), name, where))
     if not columns["queued_ts"]:
         raise InputError("no requests in it", where=Where(str(path)))
     return {name: np.array(values) for name, values in columns.items()}
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", where=Where(str(path))) from None
 
 
 def _hashes(
@@ -124,13 +111,3 @@ def _number(value: object, name: str, where: Where) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
         raise InputError(f"{name} is {value!r}, not a number", where=where)
     return float(value)
-
-
-def _meta(path: Path) -> Mapping[str, Any]:
-    try:
-        found = json.loads("\n".join(_lines(path)))
-    except ValueError as error:
-        raise InputError(f"not JSON: {error}", where=Where(str(path))) from None
-    if not isinstance(found, dict):
-        raise InputError("no object in it", where=Where(str(path)))
-    return found

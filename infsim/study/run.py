@@ -59,8 +59,8 @@ def run_study(
     ------
     InputError
         If the scenario cannot be built, or the folder cannot be written.
-    PolicyError
-        If a policy fails.
+    PolicyError, CostError
+        If a policy or a cost model fails.
     """
     if jobs < 1:
         raise InputError(f"jobs must be at least 1, not {jobs}")

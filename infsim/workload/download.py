@@ -165,9 +165,8 @@ class _Transfer:
                 return
             self._go_on(url, before)
             if self.bytes is None:
-                self.bytes = (
-                    self._have()
-                )  # it did not say how much would come, and broke nothing off
+                # it did not say how much would come, and broke nothing off
+                self.bytes = self._have()
             if self._have() <= before:
                 break
         if self._have() != self.bytes:

@@ -2,127 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infsim.errors import FetchError, InputError
-from infsim.workload.download import RemoteFile, download
-from infsim.workload.fetch import fetch_url
-
-CONTENT = bytes(range(256)) * 2000  # 512 kB: several reads
-FILE = RemoteFile("trace.csv", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
-HALF = len(CONTENT) // 2
+from tests.servers import (
+    CONTENT,
+    HALF,
+    asked_from,
+    breaks_off,
+    get,
+    good,
+    left_in,
+    send,
+    serving,
+    status,
+    unused_url,
+)
 
 
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reach the servers on this machine directly, whatever the environment says."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
-@dataclass
-class Server:
-    """A server on this machine, and what it was asked for."""
-
-    url: str
-    asked: list[dict[str, str]] = field(default_factory=list)
-
-
-Answer = Callable[[BaseHTTPRequestHandler, int], None]
-"""Answers a request, the how manieth it is."""
-
-
-@contextmanager
-def serving(answer: Answer) -> Iterator[Server]:
-    found: list[dict[str, str]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found.append(dict(self.headers))
-            with suppress(BrokenPipeError, ConnectionResetError):  # who asked has gone
-                answer(self, len(found))
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield Server(f"http://127.0.0.1:{server.server_address[1]}/trace.csv", found)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def send(
-    handler: BaseHTTPRequestHandler,
-    body: bytes,
-    status: int = 200,
-    length: int | None = None,
-    **headers: str,
-) -> None:
-    handler.send_response(status)
-    handler.send_header("Content-Length", str(len(body) if length is None else length))
-    for name, value in headers.items():
-        handler.send_header(name.replace("_", "-"), value)
-    handler.end_headers()
-    handler.wfile.write(body)
-
-
-def asked_from(handler: BaseHTTPRequestHandler) -> int:
-    span = handler.headers.get("Range", "")
-    return int(span.removeprefix("bytes=").removesuffix("-")) if span else 0
-
-
-def good(handler: BaseHTTPRequestHandler, number: int, tag: str = '"v1"') -> None:
-    """A server that knows ranges and entity tags."""
-    start = asked_from(handler)
-    if start and handler.headers.get("If-Range", tag) == tag:
-        span = f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"
-        send(handler, CONTENT[start:], 206, ETag=tag, Content_Range=span)
-    else:
-        send(handler, CONTENT, ETag=tag)
-
-
-def breaks_off(handler: BaseHTTPRequestHandler, number: int) -> None:
-    """Half of the file the first time, and the line is cut; the rest when it is asked for."""
-    if number == 1:
-        send(handler, CONTENT[:HALF], length=len(CONTENT), ETag='"v1"')
-    else:
-        good(handler, number)
-
-
-def status(code: int) -> Answer:
-    return lambda handler, number: send(handler, b"no", code)
-
-
-def get(folder: Path, *urls: str, timeout_s: float = 5.0, **options: Any) -> Path:
-    return download(FILE, urls, folder, timeout_s=timeout_s, **options)
-
-
-def left_in(folder: Path) -> set[str]:
-    """Return the files in the folder, but for the lock, which stays."""
-    return {p.name for p in folder.iterdir() if not p.name.endswith(".lock")}
-
-
-def unused_url() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}/trace.csv"
 
 
 # --- good servers ---------------------------------------------------------------------------
@@ -425,68 +334,3 @@ def test_a_read_only_cache_is_told(tmp_path: Path) -> None:
             get(tmp_path, server.url)
     finally:
         tmp_path.chmod(0o700)
-
-
-# --- files that are not known ---------------------------------------------------------------
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("INFSIM_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.mark.usefixtures("cache")
-def test_a_url_is_fetched_with_and_without_a_checksum() -> None:
-    with serving(good) as server:
-        path = fetch_url(server.url)
-        assert (path.name, path.read_bytes()) == ("trace.csv", CONTENT)
-        assert fetch_url(server.url, sha256=str(FILE.sha256).upper()) == path
-        assert len(server.asked) == 1
-        with pytest.raises(FetchError, match="checksum is wrong"):
-            fetch_url(server.url, sha256=64 * "0")
-        assert not path.exists()
-        assert fetch_url(f"{server.url}?again") != path
-
-
-@pytest.mark.usefixtures("cache")
-def test_a_broken_download_of_an_unknown_file_is_gone_on_with() -> None:
-    with serving(breaks_off) as server:
-        assert fetch_url(server.url).read_bytes() == CONTENT
-        assert server.asked[1]["Range"] == f"bytes={HALF}-"
-
-
-def test_parts_that_may_be_of_two_files_are_not_joined(cache: Path) -> None:
-    """Without a checksum and an entity tag, what an earlier call has left is worth nothing."""
-
-    def no_tag(handler: BaseHTTPRequestHandler, number: int) -> None:
-        send(handler, CONTENT[:HALF], length=len(CONTENT))
-
-    with serving(no_tag) as server:
-        with pytest.raises(FetchError, match=f"ended after {HALF} of {len(CONTENT)} bytes"):
-            fetch_url(server.url, timeout_s=2)
-        asked = len(server.asked)
-        with pytest.raises(FetchError):
-            fetch_url(server.url, timeout_s=2)
-        assert "Range" not in server.asked[asked]
-    assert not list(cache.rglob("trace.csv"))
-
-
-@pytest.mark.usefixtures("cache")
-def test_a_server_that_does_not_say_how_much_comes() -> None:
-    def chunks(handler: BaseHTTPRequestHandler, number: int) -> None:
-        handler.send_response(200)
-        handler.end_headers()
-        handler.wfile.write(CONTENT)
-
-    with serving(chunks) as server:
-        told: list[tuple[str, int, int]] = []
-        path = fetch_url(server.url, progress=lambda *args: told.append(args))
-        assert path.read_bytes() == CONTENT
-        assert {total for _, _, total in told} == {0}
-
-
-@pytest.mark.parametrize("url", ["http://127.0.0.1/", "http://127.0.0.1", "http://h/a/..%2fb"])
-def test_urls_that_name_no_file(url: str) -> None:
-    with pytest.raises(InputError, match="does not end in the name of a file"):
-        fetch_url(url)
