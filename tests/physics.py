@@ -57,7 +57,9 @@ def _parts(node: Node, form: Format, op: Operator, batch: Batch) -> Iterator[tup
     byte_s = 1 / device.bandwidth_bytes_per_s / node.count
     narrow, wide = (_mac_s(node, name) for name in (form.compute, _wide(form)))
     tokens = batch.chunks * batch.tokens + batch.decodes
-    skipped = form.density if form.pattern in device.sparse_patterns else 1.0
+    stored_apart = form.pattern in ("csr", "block-32")  # without their zeros
+    skips = stored_apart or form.pattern in device.sparse_patterns
+    skipped = form.density if skips else 1.0
     idle = op.expert_parameters * (1 - op.active_experts / op.experts)
     weights = (op.parameters - idle) * form.weight_bits / 8
     yield tokens * op.macs_per_token * skipped * narrow, weights * byte_s

@@ -23,7 +23,7 @@ from infsim.cost.calibration import (
 from infsim.cost.curves import Curve, total
 from infsim.cost.linear import LAUNCH_S, LinearTimes, Peak
 from infsim.model.catalog import load_format
-from infsim.model.formats import Format, compute_type
+from infsim.model.formats import UNSTRUCTURED, Format, compute_type, multiplied
 from infsim.model.graph import Linear, Operator
 
 CLOCKS = 1.1
@@ -44,10 +44,10 @@ def covers(calibration: Calibration, form: Format, operators: Sequence[Operator]
 
 def peak_of(device: Device, form: Format) -> Peak:
     """What a device can do at most in a format."""
-    skipped = form.density if form.pattern in device.sparse_patterns else 1.0
+    share = multiplied(form, device.sparse_patterns)
     byte_s = 1 / device.bandwidth_bytes_per_s
     return Peak(
-        mac_s=2 * skipped / _flops(device, form.compute),
+        mac_s=2 * share / _flops(device, form.compute),
         weight_s=form.weight_bits / 8 * byte_s,
         value_s=form.activation_bits / 8 * byte_s,
     )
@@ -267,7 +267,7 @@ def linear_table(calibration: Calibration, form: Format) -> LinearTable | None:
     """The table of a format; of one that was not measured, that of a format alike.
 
     bf16 and fp16 stand in for each other, and formats that differ in other things than what a
-    linear layer reads and multiplies.
+    linear layer reads and multiplies: zeros that are stored like any weight make no difference.
     """
     alike = [t for t in calibration.linears if _kind(load_format(t.format)) == _kind(form)]
 
@@ -287,7 +287,8 @@ def _attention_tables(calibration: Calibration, form: Format) -> list[AttentionT
 
 def _kind(form: Format) -> tuple[object, ...]:
     compute = "16" if form.compute in ("bf16", "fp16") else form.compute
-    return form.weight_bits, compute, form.density, form.pattern
+    zeros = ("", 1.0) if form.pattern == UNSTRUCTURED else (form.pattern, form.density)
+    return form.weight_bits, compute, *zeros
 
 
 def _wide(form: Format) -> str:

@@ -22,7 +22,7 @@ from math import hypot, inf
 from infsim.cluster.device import Device
 from infsim.cluster.node import Node
 from infsim.cost.interface import StepCost
-from infsim.model.formats import Format, compute_type
+from infsim.model.formats import Format, compute_type, multiplied
 from infsim.model.graph import Operator
 
 
@@ -144,7 +144,7 @@ class _Rates:
         self._form = form
         self._byte_s = 1 / bandwidth
         self._ranks = node.data_parallel
-        self._skipped = form.density if form.pattern in device.sparse_patterns else 1.0
+        self._share = multiplied(form, device.sparse_patterns)
         self._mac_s = 2 / (_peak(device, form.compute) * device.compute_efficiency * count)
         # Attention and head stay in 16 bits where the linear parts are narrower.
         self._wide_mac_s = 2 / (_peak(device, wide) * device.compute_efficiency * count)
@@ -159,7 +159,7 @@ class _Rates:
         value_s = self._form.activation_bits / 8 * self._byte_s
         return _Linear(
             count=count,
-            arithmetic_s=op.macs_per_token * self._skipped * self._mac_s,
+            arithmetic_s=op.macs_per_token * self._share * self._mac_s,
             weights_s=(op.parameters - op.expert_parameters) * weight_s,
             expert_weights_s=op.expert_parameters * weight_s / self._ranks,
             expert_idle=(1 - op.active_experts / op.experts) ** self._ranks,

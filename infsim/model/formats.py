@@ -9,6 +9,11 @@ from infsim.errors import InputError, did_you_mean
 COMPUTE_TYPES = ("fp32", "bf16", "fp16", "fp8", "int8", "int4")
 """Number types in which a device can have a peak rate."""
 
+UNSTRUCTURED = "unstructured"
+SKIPPED = ("csr", "block-32")
+"""Patterns whose zeros no kernel multiplies, on any device."""
+PATTERNS = ("", "2:4", UNSTRUCTURED, *SKIPPED)
+
 _FALLBACK = {
     "fp32": ("fp32",),
     "bf16": ("bf16", "fp16", "fp32"),
@@ -40,8 +45,9 @@ class Format:
     density : float
         Share of the weights that are not zero.
     pattern : str
-        Pattern of the zeros: ``""`` (none), ``"2:4"`` or ``"unstructured"``. Only a device
-        that exploits the pattern skips their multiplications.
+        Pattern of the zeros, one of `PATTERNS`. Zeros of ``"2:4"`` are skipped by devices that
+        exploit it; ``"unstructured"`` ones are stored and multiplied like any weight; ``"csr"``
+        and ``"block-32"`` weights are stored without their zeros, for kernels that skip them.
     source : str
         Where the figures come from.
     """
@@ -63,12 +69,21 @@ class Format:
                 raise InputError(f"format {self.name!r}: {name} must be in (0, 64], got {value!r}")
         if not 0 < self.density <= 1:
             raise InputError(f"format {self.name!r}: density must be in (0, 1]: {self.density!r}")
+        if self.pattern not in PATTERNS:
+            hint = did_you_mean(self.pattern, PATTERNS)
+            raise InputError(f"format {self.name!r}: unknown pattern {self.pattern!r}{hint}")
         if self.compute not in COMPUTE_TYPES:
             hint = did_you_mean(self.compute, COMPUTE_TYPES)
             raise InputError(
                 f"format {self.name!r}: compute must be one of {', '.join(COMPUTE_TYPES)},"
                 f" got {self.compute!r}{hint}"
             )
+
+
+def multiplied(form: Format, sparse_patterns: tuple[str, ...]) -> float:
+    """Share of the weights that a device multiplies, which exploits some patterns of zeros."""
+    skips = form.pattern in SKIPPED or form.pattern in sparse_patterns
+    return form.density if skips else 1.0
 
 
 def compute_type(wanted: str, available: frozenset[str]) -> str:

@@ -10,8 +10,11 @@ from infsim.cluster.cluster import Cluster
 from infsim.cluster.device import load_device
 from infsim.cluster.network import Network
 from infsim.cluster.node import Client, Node, Site
+from infsim.cost.calibration import device_calibration
 from infsim.cost.costs import Costs
 from infsim.cost.interface import StepCost
+from infsim.cost.kernels import linear_table, peak_of
+from infsim.cost.linear import LinearTimes
 from infsim.model.catalog import load, load_format
 from infsim.model.deployment import Deployment
 from infsim.paths import data_folder
@@ -19,10 +22,10 @@ from infsim.paths import data_folder
 DEVICE, MODEL = "epyc-9655-core", "qwen2.5-0.5b"
 
 
-def cost() -> StepCost:
+def cost(form: str = "bf16") -> StepCost:
     node = Node("n", load_device(DEVICE))
     where = Cluster((node,), (Client("c"),), {"default": Site("default")}, Network.full_mesh(2))
-    deployment = Deployment("d", load(MODEL), load_format("bf16"), (0,))
+    deployment = Deployment("d", load(MODEL), load_format(form), (0,))
     return Costs(where).step(0, deployment, range(len(deployment.model.graph.operators)))
 
 
@@ -42,6 +45,35 @@ def test_whole_steps_are_the_sum_of_their_kernels() -> None:
     assert np.median(np.abs(errors)) < 0.03
     assert np.quantile(np.abs(errors), 0.95) < 0.10
     assert np.mean(errors) == pytest.approx(0, abs=0.03)
+
+
+@pytest.mark.parametrize(("pattern", "name"), [("unstructured", "csr"), ("block-32", "block")])
+@pytest.mark.parametrize("zeros", [50, 80, 90, 95])
+def test_pruned_layers_take_what_they_were_measured_to_take(
+    pattern: str, name: str, zeros: int
+) -> None:
+    """None of the rows is beyond a bound of physics, and points keep their times."""
+    table = KernelTable.read(data_folder("calibration") / DEVICE)
+    known = device_calibration(DEVICE)
+    assert known is not None
+    form = load_format(f"fp32-{name}{zeros}")
+    times = linear_table(known, form)
+    assert times is not None
+    priced = LinearTimes(times, peak_of(load_device(DEVICE), form))
+    rows = list(table.select(pattern=pattern, density=form.density).rows())
+    assert len(rows) > 30
+    for row in rows:
+        at = priced.curve(row["n"], row["k"]).at(row["tokens"])
+        assert at == pytest.approx(row["time_s"], rel=1e-4)
+
+
+def test_pruning_pays_on_this_core_only_where_much_is_pruned() -> None:
+    """The question behind these formats: one token of the whole model, from measured kernels."""
+    formats = ("fp32", "fp32-csr50", "fp32-csr90", "fp32-block90")
+    token_s = {form: cost(form).step_s(0, 0, 0, 1, 256, 1) for form in formats}
+    assert all(cost(form).calibrated for form in formats)
+    assert token_s["fp32-block90"] < token_s["fp32-csr90"] < token_s["fp32"]
+    assert token_s["fp32"] < token_s["fp32-csr50"]
 
 
 def test_the_table_says_how_it_was_measured() -> None:

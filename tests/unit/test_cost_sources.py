@@ -65,7 +65,7 @@ def test_another_device_takes_those_of_the_nearest_one_scaled() -> None:
     assert isinstance(other, MeasuredStepCost)
     assert not other.calibrated
     assert "scaled to a100-40gb" in other.source
-    assert isinstance(costs("rtx-4090", "pruned50"), RooflineStepCost)
+    assert isinstance(costs("rtx-4090", "fp16-csr90"), RooflineStepCost)
     assert isinstance(costs("p100"), RooflineStepCost)  # nothing of its family was measured
     # of the same name, but another one
     assert not costs("rtx-4090", figures={"bandwidth_bytes_per_s": 5e11}).calibrated

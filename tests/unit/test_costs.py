@@ -172,6 +172,12 @@ def test_zeros_are_skipped_only_where_the_device_can() -> None:
     assert _step("pruned50", 10**6, 0, 0, 0, 0, 0, device=sparse) == pytest.approx(dense, rel=1e-3)
 
 
+def test_no_device_multiplies_zeros_that_are_not_stored() -> None:
+    dense = _step("fp16", 10**6, 0, 0, 0, 0, 0)
+    for form in ("fp16-csr90", "fp16-block90"):
+        assert _step(form, 10**6, 0, 0, 0, 0, 0) == pytest.approx(dense / 10, rel=1e-3)
+
+
 def test_attention_costs_its_pairs_or_its_kv_bytes() -> None:
     attention: dict[str, Any] = {"parameters": 0, "macs_per_token": 0, "attention_dim": 4096}
     pairs = 1e9

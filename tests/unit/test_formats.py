@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from infsim.cost.memory import activation_bytes, kv_bytes_per_token, size_bytes, weight_bytes
 from infsim.errors import InputError
 from infsim.model.catalog import FORMATS, load, load_format
-from infsim.model.formats import COMPUTE_TYPES, Format, compute_type
+from infsim.model.formats import COMPUTE_TYPES, SKIPPED, Format, compute_type
 from infsim.model.graph import Operator
 
 BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "int4": 4}
@@ -26,6 +26,20 @@ def test_every_format_of_the_catalogue_is_consistent(name: str) -> None:
     assert (form.density < 1) == (form.pattern != "")
     if not form.pattern:  # stored in no more bits than are multiplied
         assert form.weight_bits <= BITS[form.compute]
+
+
+@pytest.mark.parametrize("name", [n for n in FORMATS.names() if load_format(n).pattern in SKIPPED])
+def test_weights_without_their_zeros_take_their_values_and_places(name: str) -> None:
+    form = load_format(name)
+    places = {"csr": 32, "block-32": 32 / 32**2}[form.pattern]
+    assert form.weight_bits == pytest.approx(form.density * (BITS[form.compute] + places))
+    assert f"{100 * (1 - form.density):.0f} %" in form.source
+    assert name.endswith(f"{100 * (1 - form.density):.0f}")
+
+
+def test_a_misspelt_pattern_is_told_the_nearest_one() -> None:
+    with pytest.raises(InputError, match="unknown pattern 'block32'; did you mean 'block-32'"):
+        Format("mine", 4, density=0.5, pattern="block32")
 
 
 def test_a_misspelt_format_is_told_the_nearest_one() -> None:

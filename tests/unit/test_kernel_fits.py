@@ -118,7 +118,6 @@ def test_two_zeros_in_four_are_a_format() -> None:
     rows = linear_rows(shapes, tokens, "fp16")
     pruned = {"pattern": "2:4", "density": 0.5, "library": "sparse"}
     rows += [row | pruned | {"time_s": 0.6 * row["time_s"]} for row in rows]
-    rows += [row | {"pattern": "unstructured", "density": 0.1} for row in rows[:3]]
     known = fit_device([KernelTable.from_rows(rows + attention_rows(), META)])
     assert [table.format for table in known.linears] == ["fp16", "sparse24"]
     table = linear_table(known, load_format("sparse24"))
@@ -127,6 +126,38 @@ def test_two_zeros_in_four_are_a_format() -> None:
     dense = linear_table(known, load_format("fp16"))
     assert dense is not None
     assert table.shapes[512, 256] == pytest.approx([0.6 * t for t in dense.shapes[512, 256]])
+
+
+def test_stored_without_zeros_is_a_format_for_each_share_of_them() -> None:
+    """And zeros in a share that no format of the catalogue has are left out."""
+    shapes, tokens = [(512, 256), (1024, 256)], (1, 8, 64)
+    rows = linear_rows(shapes, tokens, "fp32")
+    for pattern, density, ratio in (
+        ("unstructured", 0.5, 3.0),
+        ("unstructured", 0.1, 0.7),
+        ("block-32", 0.1, 0.3),
+        ("block-32", 0.33, 0.9),
+    ):
+        like = {"pattern": pattern, "density": density, "library": f"sparse-{pattern}"}
+        rows += [
+            row | like | {"time_s": ratio * row["time_s"]}
+            for row in linear_rows(shapes, tokens, "fp32")
+        ]
+    known = fit_device([KernelTable.from_rows(rows + attention_rows(), META)])
+    found = {table.format: table for table in known.linears}
+    assert found.keys() == {"fp32", "fp32-csr50", "fp32-csr90", "fp32-block90"}
+    assert found["fp32-block90"].library == "sparse-block-32"
+    dense = found["fp32"].shapes[512, 256]
+    for form, ratio in (("fp32-csr50", 3.0), ("fp32-csr90", 0.7), ("fp32-block90", 0.3)):
+        assert linear_table(known, load_format(form)) is found[form]
+        assert found[form].shapes[512, 256] == pytest.approx([ratio * t for t in dense])
+    assert linear_table(known, load_format("fp32-csr80")) is None
+
+
+def test_zeros_that_are_stored_like_any_weight_cost_what_other_weights_do() -> None:
+    rows = linear_rows([(512, 256), (1024, 256)], (1, 8, 64), "fp16")
+    known = fit_device([KernelTable.from_rows(rows + attention_rows(), META)])
+    assert linear_table(known, load_format("pruned50")) is known.linears[0]
 
 
 def test_a_format_takes_its_own_table_before_that_of_one_alike() -> None:

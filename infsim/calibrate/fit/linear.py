@@ -11,12 +11,19 @@ from infsim.calibrate.fit.points import curves
 from infsim.calibrate.table import KernelTable
 from infsim.cost.calibration import LinearTable
 from infsim.cost.curves import Curve
+from infsim.model.catalog import FORMATS
 
 Shape = tuple[int, int]
 Curves = Mapping[Shape, Curve]
 
-PRUNED = {"fp16": "sparse24", "bf16": "sparse24", "fp8": "sparse24-fp8"}
-"""Formats of the catalogue whose weights in a number type have two zeros in four."""
+PRUNED = {
+    **{("2:4", form): "sparse24" for form in ("fp16", "bf16")},
+    ("2:4", "fp8"): "sparse24-fp8",
+    **{("unstructured", form): f"{form}-csr" for form in ("fp32", "fp16")},
+    **{("block-32", form): f"{form}-block" for form in ("fp32", "fp16")},
+}
+"""Formats of the catalogue with a pattern of zeros in weights of a number type; where these may be
+more or fewer, the name ends with their percentage."""
 SHARED = 0.5
 """Share of what other shapes take more or less than their lines, between the points of a shape."""
 
@@ -48,10 +55,12 @@ def linear_rows(table: KernelTable) -> dict[tuple[str, str], KernelTable]:
     found = {}
     for form, library in sorted(set(zip(dense["format"], dense["library"], strict=True))):
         found[form, library] = dense.select(format=form, library=library)
-    for form, name in PRUNED.items():
-        pruned = known.select(pattern="2:4", format=form)
-        for library in sorted(set(pruned["library"])):
-            found[name, library] = pruned.select(library=library)
+    for (pattern, form), name in PRUNED.items():
+        pruned = known.select(pattern=pattern, format=form)
+        for library, density in sorted(set(zip(pruned["library"], pruned["density"], strict=True))):
+            zeros = "" if pattern == "2:4" else f"{100 * (1 - density):.0f}"
+            if name + zeros in FORMATS.names():
+                found[name + zeros, library] = pruned.select(library=library, density=density)
     return found
 
 

@@ -130,8 +130,9 @@ class InlineFormat(Part):
     """Number type of the multiplications: fp32, bf16, fp16, fp8, int8, int4."""
     density: PositiveFraction | None = None
     """Share of the weights that are not zero."""
-    pattern: Literal["", "2:4", "unstructured"] | None = None
-    """Pattern of the zeros; only devices that exploit it skip their multiplications."""
+    pattern: Literal["", "2:4", "unstructured", "csr", "block-32"] | None = None
+    """Pattern of the zeros: 2:4 (skipped by devices that exploit it), unstructured (multiplied like
+    any weight), csr or block-32 (not stored)."""
 
 
 FormatEntry = Annotated[
