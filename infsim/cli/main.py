@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from infsim.cli import (  # noqa: F401 - they add their commands
         calibrate,
         calibrate_fit,
+        calibrate_llama_cpp,
         calibrate_run,
         churn,
         fetch,

@@ -272,12 +272,22 @@ class Calibration:
 
 def read_calibration(path: Path) -> Calibration:
     """Read coefficients; a file that is damaged or holds something else is an `InputError`."""
+    return calibration_of(read_plain(path), path)
+
+
+def read_plain(path: Path) -> dict[str, Any]:
+    """Read the plain data of a file of costs; one that is damaged is an `InputError`."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read it: {error}", where=Where(str(path))) from error
     if not isinstance(data, dict):
         raise InputError("not coefficients of costs", where=Where(str(path)))
+    return data
+
+
+def calibration_of(data: Mapping[str, Any], path: Path) -> Calibration:
+    """Build coefficients from the content of a file, which errors name."""
     try:
         return Calibration.from_json(data)
     except InputError as error:

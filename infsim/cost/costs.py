@@ -5,20 +5,19 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from pathlib import Path
 from typing import Protocol
 
 from infsim.cluster.cluster import Cluster
 from infsim.cluster.node import Node
-from infsim.cost.calibration import Calibration
 from infsim.cost.interface import StepCost
 from infsim.cost.memory import activation_bytes, kv_bytes_per_token, weight_bytes
 from infsim.cost.power import PowerTable
-from infsim.cost.sources import power_table, step_cost
+from infsim.cost.sources import Source, power_table, step_cost
 from infsim.errors import InfeasibleError
 from infsim.model.deployment import Deployment
 from infsim.model.formats import Format
-from infsim.model.graph import Operator, OperatorGraph
+from infsim.model.graph import Operator
+from infsim.model.model import Model
 
 
 class HostedSpan(Protocol):
@@ -39,29 +38,32 @@ class Costs:
     Parameters
     ----------
     cluster : Cluster
-    source : str, Path or Calibration
+    source : str, Path, Calibration or EngineSteps
         ``calibrated``: measured kernels where the device and the format have them, else the
         roofline, scaled by the nearest device that was measured in the format. ``roofline``:
         the plain roofline everywhere. A path or coefficients: as ``calibrated``, with these
-        coefficients for the device that they name.
+        coefficients for the device that they name; or steps of an engine, for the model, format
+        and device that they name.
     """
 
-    def __init__(self, cluster: Cluster, source: str | Path | Calibration = "calibrated") -> None:
+    def __init__(self, cluster: Cluster, source: Source = "calibrated") -> None:
         self.cluster = cluster
         self.source = source
         self._kind = _kinds(cluster.nodes)
-        self._steps: dict[tuple[int, Format, OperatorGraph, tuple[int, ...]], StepCost] = {}
+        self._steps: dict[tuple[int, Format, Model, tuple[int, ...]], StepCost] = {}
         self._reserved = [0] * len(cluster.nodes)
 
     # --- time and power
 
     def step(self, node: int, deployment: Deployment, operators: Sequence[int]) -> StepCost:
         """Return the time of iterations of these operators on a node."""
-        key = (self._kind[node], deployment.format, deployment.model.graph, tuple(operators))
+        key = (self._kind[node], deployment.format, deployment.model, tuple(operators))
         cost = self._steps.get(key)
         if cost is None:
             span = self._span(deployment, operators)
-            cost = step_cost(self.cluster.nodes[node], deployment.format, span, self.source)
+            model = deployment.model
+            whole = model.name if len(span) == len(model.graph.operators) else ""
+            cost = step_cost(self.cluster.nodes[node], deployment.format, span, self.source, whole)
             self._steps[key] = cost
         return cost
 

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from infsim.cluster.device import DEVICES, Device, load_device
 from infsim.cluster.node import Node
-from infsim.cost.calibration import Calibration, device_calibration, read_calibration
+from infsim.cost.calibration import (
+    Calibration,
+    calibration_of,
+    device_calibration,
+    read_plain,
+)
+from infsim.cost.engine_steps import EngineSteps
 from infsim.cost.interface import StepCost
 from infsim.cost.kernels import covers
 from infsim.cost.measured import MeasuredStepCost
@@ -16,18 +22,23 @@ from infsim.cost.nearest import nearest
 from infsim.cost.power import PowerTable
 from infsim.cost.rates import fitted
 from infsim.cost.roofline import RooflineStepCost
+from infsim.errors import Where
 from infsim.model.formats import Format
 from infsim.model.graph import Operator
 
 ROOFLINE = "roofline"
 CALIBRATED = "calibrated"
 
+Source = str | Path | Calibration | EngineSteps
+"""Where costs come from: one of these words, a file, or what such a file holds."""
+
 
 def step_cost(
     node: Node,
     form: Format,
     operators: Sequence[Operator],
-    source: str | Path | Calibration = CALIBRATED,
+    source: Source = CALIBRATED,
+    whole: str = "",
 ) -> StepCost:
     """Return the cost of iterations of a span on a node.
 
@@ -36,8 +47,10 @@ def step_cost(
     node : Node
     form : Format
     operators : sequence of Operator
-    source : str, Path or Calibration
+    source : str, Path, Calibration or EngineSteps
         As for `infsim.cost.costs.Costs`.
+    whole : str
+        Name of the model, if the span is all of it.
 
     Raises
     ------
@@ -46,6 +59,9 @@ def step_cost(
     """
     if source == ROOFLINE:
         return RooflineStepCost(node, form, operators)
+    steps = named(source)
+    if isinstance(steps, EngineSteps) and steps.holds_for(node, form, whole):
+        return steps.cost()
     own = _calibration(node.device, source)
     if own is not None and covers(own, form, operators):
         return MeasuredStepCost(node, form, operators, own)
@@ -58,7 +74,7 @@ def step_cost(
     return RooflineStepCost(node, form, operators)
 
 
-def power_table(device: Device, source: str | Path | Calibration = CALIBRATED) -> PowerTable | None:
+def power_table(device: Device, source: Source = CALIBRATED) -> PowerTable | None:
     """Return the measured power of a device, None if there is none.
 
     A device with another idle or active power than the catalogue's draws what its owner says.
@@ -71,14 +87,26 @@ def power_table(device: Device, source: str | Path | Calibration = CALIBRATED) -
     return None if declared else own.power
 
 
-def _calibration(device: Device, source: str | Path | Calibration) -> Calibration | None:
+def _calibration(device: Device, source: Source) -> Calibration | None:
     """The coefficients of a device, None if it has none."""
-    if source != CALIBRATED:
-        named = source if isinstance(source, Calibration) else _read(Path(source))
-        if named.device == device.name:
-            return named
+    own = named(source)
+    if isinstance(own, Calibration) and own.device == device.name:
+        return own
     known = device_calibration(device.name)
     return known if known is not None and _is_that(device) else None
+
+
+def named(source: Source) -> Calibration | EngineSteps | None:
+    """Return what is named beside the coefficients that infsim ships, None if nothing is.
+
+    Raises
+    ------
+    InputError
+        If it is a file that is damaged or holds something else.
+    """
+    if isinstance(source, Calibration | EngineSteps):
+        return source
+    return None if source in (CALIBRATED, ROOFLINE) else _read(Path(source))
 
 
 def _is_that(device: Device) -> bool:
@@ -91,5 +119,19 @@ def _is_that(device: Device) -> bool:
 
 
 @lru_cache(maxsize=16)
-def _read(path: Path) -> Calibration:
-    return read_calibration(path)
+def _read(path: Path) -> Calibration | EngineSteps:
+    return read_costs(path)
+
+
+def read_costs(path: Path) -> Calibration | EngineSteps:
+    """Read coefficients of kernels, or of steps of an engine.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged or holds something else.
+    """
+    data = read_plain(path)
+    if "coefficients" in data:
+        return EngineSteps.from_json(data, Where(str(path)))
+    return calibration_of(data, path)

@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infsim.calibrate.fit.engine_steps import Steps, fit
 from infsim.cluster.network import Network
 from infsim.cluster.node import Node
+from infsim.cost.engine_steps import EngineStepCost
 from infsim.engine.experiment import Settings
 from infsim.errors import InputError, Where
 from infsim.fidelity.comparison import (
@@ -32,7 +34,6 @@ from infsim.fidelity.comparison import (
     together,
 )
 from infsim.fidelity.llama_cpp_files import PARTS, read_files
-from infsim.fidelity.llama_cpp_steps import FittedStepCost, Steps, fit
 from infsim.fidelity.stages import MACHINE, Stages
 from infsim.model.formats import Format
 from infsim.model.graph import Operator
@@ -72,10 +73,11 @@ class Recording:
         return sorted({run["load"] for run in self.meta["runs"]} - {SATURATED})
 
     @cached_property
-    def cost(self) -> FittedStepCost:
+    def cost(self) -> EngineStepCost:
         """The cost of a step, fitted to the calibration."""
         columns = {name: self.steps[name].astype(float) for name in Steps._fields[:-1]}
-        return fit(Steps(**columns, time_s=self.steps["time_us"] / 1e6))
+        fitted = fit(Steps(**columns, time_s=self.steps["time_us"] / 1e6))
+        return EngineStepCost(fitted, "measured steps of llama.cpp")
 
     def runs(self, load: float, time: int = 0) -> Iterator[Mapping[str, NDArray[Any]]]:
         """Requests of each run at a load, as they were served the first or the second time."""

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from infsim.calibrate.fit.engine_steps import Steps
 from infsim.errors import InputError, Where
 from infsim.fidelity.files import read_columns, read_json
-from infsim.fidelity.llama_cpp_steps import Steps
 
 PARTS = ("arrival_us", "queue_us", "prefill_us", "decode_us")
 """Columns of a request: when it arrived, and how long each of what came next took."""

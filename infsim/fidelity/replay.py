@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -12,8 +11,9 @@ from infsim.cluster.cluster import Cluster
 from infsim.cluster.device import load_device
 from infsim.cluster.network import Network
 from infsim.cluster.node import Client, Node, Site
-from infsim.cost.calibration import Calibration, device_calibration, read_calibration
+from infsim.cost.calibration import Calibration, device_calibration
 from infsim.cost.costs import Costs
+from infsim.cost.sources import CALIBRATED, Source, named
 from infsim.cost.unequal import for_unequal
 from infsim.engine.experiment import Experiment, Settings
 from infsim.engine.simulation import simulate
@@ -37,9 +37,6 @@ ENOUGH_S = 1e-3
 
 MOMENTS = 200
 """At which the contexts of a batch are compared."""
-
-
-Source = str | Path | Calibration
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ def simulated(recorded: Recorded, costs: Source = "calibrated") -> Replay:
     Parameters
     ----------
     recorded : Recorded
-    costs : str, Path or Calibration
+    costs : str, Path, Calibration or EngineSteps
         Where times of iterations come from, see `infsim.cost.costs.Costs`.
 
     Raises
@@ -87,11 +84,10 @@ def simulated(recorded: Recorded, costs: Source = "calibrated") -> Replay:
 
 def _known(device: str, costs: Source) -> Calibration | None:
     """The coefficients of the device, if there are any."""
-    if isinstance(costs, Calibration):
-        return costs
-    if costs == "calibrated":
+    if costs == CALIBRATED:
         return device_calibration(device)
-    return None if costs == "roofline" else read_calibration(Path(costs))
+    known = named(costs)
+    return known if isinstance(known, Calibration) else None
 
 
 def longest_context(record: RunRecord) -> float:
@@ -117,7 +113,7 @@ def replay(recorded: Recorded, costs: Source = "calibrated", late_s: float = 0.0
     Parameters
     ----------
     recorded : Recorded
-    costs : str, Path or Calibration
+    costs : str, Path, Calibration or EngineSteps
         Where times of iterations come from, see `infsim.cost.costs.Costs`.
     late_s : float
         When the engine begins to serve, see `cold_start_s`.

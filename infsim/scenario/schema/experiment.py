@@ -215,7 +215,8 @@ class ScenarioSpec(Part):
 
     costs: CostsName = "calibrated"
     """Where iteration times come from: `calibrated` (measured kernels where there are any),
-    `roofline` (peaks of the devices, for all), or a file of `infsim calibrate fit`."""
+    `roofline` (peaks of the devices, for all), or a file of `infsim calibrate fit` or
+    `infsim calibrate llama-cpp`."""
 
     cluster: ClusterPart
     """What serves."""

@@ -16,10 +16,32 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.fidelity.llama_cpp.library import Piece
+from infsim.calibrate.llama_cpp.library import Piece
 
-TOKEN_BUDGET = 48
-MAX_SEQUENCES = 8
+LONGEST = 4
+"""So many times the median a prompt or an output is at most."""
+
+
+class Limits(NamedTuple):
+    """Most tokens of a step, and most sequences at one time."""
+
+    tokens: int = 48
+    sequences: int = 8
+
+
+class Lengths(NamedTuple):
+    """Medians of the lengths of prompts and outputs, which are log-normal."""
+
+    prompt: int = 24
+    output: int = 12
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest request."""
+        return LONGEST * (self.prompt + self.output)
+
+
+DEFAULT_LIMITS, DEFAULT_LENGTHS = Limits(), Lengths()
 
 
 class Engine(Protocol):
@@ -33,7 +55,7 @@ class Clock(Protocol):
     """Times steps, one after the other."""
 
     def start(self) -> None: ...
-    def stop(self) -> float: ...
+    def stop(self, tokens: int) -> float: ...
     def refresh(self) -> None: ...
 
 
@@ -82,17 +104,21 @@ class Server:
         The tokens of prompts are random ones of so many.
     clock : Clock
         Times the steps.
+    limits : Limits
     """
 
-    def __init__(self, engine: Engine, vocabulary: int, clock: Clock) -> None:
+    def __init__(
+        self, engine: Engine, vocabulary: int, clock: Clock, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
         self.engine = engine
         self.vocabulary = vocabulary
         self.clock = clock
+        self.limits = limits
         self.steps: list[StepRow] = []
         self._waiting: deque[Served] = deque()
         self._prefilling: list[Served] = []
         self._decoding: list[Served] = []
-        self._places = list(range(MAX_SEQUENCES))[::-1]
+        self._places = list(range(limits.sequences))[::-1]
 
     def serve(self, trace: Trace, seed: int) -> list[Served]:
         """Serve all requests of a trace; their tokens are drawn from ``seed``."""
@@ -147,7 +173,7 @@ class Server:
             self._decoding.remove(request)
             self.engine.forget(request.place)
             self._places.append(request.place)
-        time_s = self.clock.stop()
+        time_s = self.clock.stop(sum(len(piece.tokens) for piece in pieces))
         end_s = now + time_s
         self._record(chunks, decodes, time_s)
         for request, _ in chunks:
@@ -159,7 +185,7 @@ class Server:
 
     def _plan(self, now: float) -> list[tuple[Served, int]]:
         """Fill the budget: unfinished prompts first, then waiting ones."""
-        left = TOKEN_BUDGET - len(self._decoding)
+        left = self.limits.tokens - len(self._decoding)
         chunks = []
         for request in self._prefilling:
             tokens = min(len(request.prompt) - request.computed, left)
@@ -199,10 +225,17 @@ class Server:
         )
 
 
-def trace(rate: float, count: int, seed: int) -> Trace:
-    """Poisson arrivals (all at once if the rate is infinite) of log-normal prompts and outputs."""
+def trace(rate: float, count: int, seed: int, lengths: Lengths = DEFAULT_LENGTHS) -> Trace:
+    """Poisson arrivals (all at once if the rate is infinite) of log-normal prompts and outputs.
+
+    Lengths are a sixth of their median at least, and four times as much at most.
+    """
     rng = np.random.default_rng(seed)
     gaps = rng.exponential(1.0, count) / rate
-    prompts = np.clip(rng.lognormal(np.log(24), 0.8, count), 4, 96)
-    outputs = np.clip(rng.lognormal(np.log(12), 0.6, count), 2, 48)
-    return Trace(np.cumsum(gaps), prompts.astype(np.int64), outputs.astype(np.int64))
+    prompts = rng.lognormal(np.log(lengths.prompt), 0.8, count)
+    outputs = rng.lognormal(np.log(lengths.output), 0.6, count)
+    return Trace(
+        np.cumsum(gaps),
+        np.clip(prompts, max(lengths.prompt // 6, 1), LONGEST * lengths.prompt).astype(np.int64),
+        np.clip(outputs, max(lengths.output // 6, 1), LONGEST * lengths.output).astype(np.int64),
+    )

@@ -16,13 +16,15 @@ import os
 from collections.abc import Sequence
 from copy import copy
 from ctypes import POINTER, Structure, c_bool, c_float, c_int8, c_int32, c_uint32, c_void_p
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from infsim.errors import InputError, Where
 
 RELEASE = "2026.10.11549"
 
@@ -96,7 +98,7 @@ class Llama:
             str(path).encode(), lib.llama_model_default_params()
         )
         if not self._model:
-            raise RuntimeError(f"llama.cpp cannot load {path}")
+            raise InputError("llama.cpp cannot load it", where=Where(str(path)))
         self.vocabulary: int = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self._model))
         self._open(context_tokens, sequences, batch_tokens)
 
@@ -160,10 +162,21 @@ class Llama:
 _keep: list[Any] = []
 
 
+def _release() -> str | None:
+    try:
+        return version("xllamacpp")
+    except PackageNotFoundError:
+        return None
+
+
 def _library() -> Any:
     """Load the library, silence its log, and declare what is called."""
-    if version("xllamacpp") != RELEASE:
-        raise RuntimeError(f"needs xllamacpp=={RELEASE}, found {version('xllamacpp')}")
+    found = _release()
+    if found != RELEASE:
+        raise InputError(
+            f"xllamacpp {RELEASE} is needed, found {found or 'none'}:"
+            ' pip install "infsim[llama-cpp]"'
+        )
     spec = find_spec("xllamacpp")
     assert spec is not None
     assert spec.origin is not None

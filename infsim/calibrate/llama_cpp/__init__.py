@@ -1,0 +1,1 @@
+"""Steps of llama.cpp, measured as it serves requests on one thread."""
