@@ -16,16 +16,20 @@ from infsim.calibrate.fit.device import fit_device
 from infsim.calibrate.fit.errors import one_by_one, summary
 from infsim.calibrate.fit.linear import between, fit_linears
 from infsim.calibrate.fit.thin import points_kept, thinned, thinned_curve
+from infsim.calibrate.fit.whole_steps import whole_step_errors
 from infsim.calibrate.fit.write import write_calibration
 from infsim.calibrate.table import KernelTable, Meta
 from infsim.cli.main import main
+from infsim.cluster.device import load_device
+from infsim.cluster.node import Node
 from infsim.cost.attention import AttentionTime
 from infsim.cost.calibration import read_calibration
 from infsim.cost.curves import Curve
 from infsim.cost.kernels import linear_table
 from infsim.cost.linear import Peak
+from infsim.cost.measured import MeasuredStepCost
 from infsim.errors import InputError
-from infsim.model.catalog import load_format
+from infsim.model.catalog import load, load_format
 
 META = Meta("rtx-4090", source="made up", licence="none")
 PEAK = Peak(mac_s=1e-14, weight_s=2e-12, value_s=2e-12)
@@ -158,6 +162,28 @@ def test_zeros_that_are_stored_like_any_weight_cost_what_other_weights_do() -> N
     rows = linear_rows([(512, 256), (1024, 256)], (1, 8, 64), "fp16")
     known = fit_device([KernelTable.from_rows(rows + attention_rows(), META)])
     assert linear_table(known, load_format("pruned50")) is known.linears[0]
+
+
+def test_whole_steps_are_held_against_the_sum_of_kernels() -> None:
+    rows = linear_rows([(512, 256), (4096, 4096)], (1, 8, 64), "bf16") + attention_rows()
+    known = fit_device([KernelTable.from_rows(rows, META)])
+    model = "llama-3.1-8b"
+    operators = load(model).graph.operators
+    cost = MeasuredStepCost(
+        Node("n", load_device("rtx-4090")), load_format("bf16"), operators, known
+    )
+    step = {"kernel": "step", "name": model, "format": "bf16", "devices": 1}
+    steps = [
+        step | {"decodes": 4, "context": 100, "time_s": cost.step_s(0, 0, 0, 4, 400, 4) / 1.02},
+        step | {"prefills": 1, "chunk": 64, "prefix": 10,
+                "time_s": cost.step_s(64, 64 * 10 + 64 * 65 / 2, 74, 0, 0, 1) / 1.02},
+        step | {"name": "unheard-of", "prefills": 1, "chunk": 64, "time_s": 1.0},
+    ]  # fmt: skip
+    (error,) = whole_step_errors(KernelTable.from_rows(rows + steps, META), known)
+    assert (error["what"], error["format"], error["points"]) == ("whole steps", "bf16", 2)
+    assert error["median"] == pytest.approx(0.02)
+    fitted = fit_device([KernelTable.from_rows(rows + steps, META)])
+    assert error in list(fitted.errors)
 
 
 def test_a_format_takes_its_own_table_before_that_of_one_alike() -> None:

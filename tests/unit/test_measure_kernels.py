@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install infsim[calibrate]")
@@ -11,6 +13,7 @@ from infsim.calibrate.measure.machine import description, versions  # noqa: E402
 from infsim.calibrate.measure.shapes import Shapes  # noqa: E402
 from infsim.calibrate.measure.suites import kernels  # noqa: E402
 from infsim.calibrate.table import KernelTable, Meta  # noqa: E402
+from infsim.model.catalog import load_architecture  # noqa: E402
 
 SUITES = ("linear", "sparse", "attention", "elements", "codecs", "copies")
 LARGEST = 2**22
@@ -53,6 +56,34 @@ def test_kernels_in_onnx_runtime() -> None:
     assert len(found) == 4
     for kernel in found:
         check(kernel)
+
+
+def test_whole_steps_in_every_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a model of two small layers: decodes, chunks, and both, against float64."""
+    from infsim.calibrate.measure import torch_step
+
+    small_model = replace(
+        load_architecture("qwen2.5-0.5b"),
+        layers=2, hidden=256, heads=4, kv_heads=2, head_dim=64, ffn=512, vocabulary=1000,
+    )  # fmt: skip
+    monkeypatch.setattr(torch_step, "load_architecture", lambda name: small_model)
+    torch.manual_seed(0)
+    found = list(torch_step.steps(["qwen2.5-0.5b"], "cpu"))
+    assert {kernel.columns["format"] for kernel in found} == {
+        "bf16",
+        "fp8",
+        "w8a8",
+        "w8a16",
+        "w4a16",
+    }
+    bits = {}
+    for kernel in found:
+        case = kernel.prepare()(kernel.points[0])
+        assert case.error is not None
+        assert case.error() <= kernel.tolerance, kernel.label
+        if kernel.columns.get("decodes") == 1 and kernel.axis == "context":
+            bits[kernel.columns["format"]] = case.cold_bytes
+    assert bits["w4a16"] < bits["w8a8"] == bits["fp8"] < bits["bf16"]
 
 
 def test_a_wrong_kernel_is_noticed() -> None:

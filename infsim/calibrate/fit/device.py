@@ -18,6 +18,7 @@ from infsim.calibrate.fit.errors import (
 )
 from infsim.calibrate.fit.linear import fit_linears
 from infsim.calibrate.fit.thin import thinned
+from infsim.calibrate.fit.whole_steps import whole_step_errors
 from infsim.calibrate.table import KernelTable, concatenate
 from infsim.cluster.device import load_device
 from infsim.cost.calibration import Calibration
@@ -70,7 +71,7 @@ def fit_device(tables: Sequence[KernelTable], device: str | None = None) -> Cali
     notes = dict.fromkeys(note for table in tables for note in table.meta.notes)
     if cached:
         notes[f"{cached} rows of {len(rows)} were served by a cache: priced as from memory"] = None
-    return Calibration(
+    fitted = Calibration(
         device=name,
         source="; ".join(dict.fromkeys(table.meta.source for table in tables)),
         licence="; ".join(dict.fromkeys(table.meta.licence for table in tables)),
@@ -79,9 +80,9 @@ def fit_device(tables: Sequence[KernelTable], device: str | None = None) -> Cali
         elements=tuple(elements),
         collectives=tuple(fit_collectives(rows)),
         power=_power(tables),
-        errors=tuple(errors),
         notes=tuple(notes),
     )
+    return replace(fitted, errors=(*errors, *whole_step_errors(rows, fitted)))
 
 
 def _power(tables: Sequence[KernelTable]) -> PowerTable | None:

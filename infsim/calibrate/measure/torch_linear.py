@@ -29,7 +29,7 @@ def linears(shapes: Shapes, device: str) -> Iterator[Kernel]:
     for matrix in shapes.matrices:
         for form in ("fp32", "bf16", "fp16"):
             yield linear(matrix, form, "torch", dense, device, form)
-        for form, library, build, activations in _quantized(device):
+        for form, library, build, activations in quantized(device):
             yield linear(matrix, form, library, build, device, activations)
 
 
@@ -77,8 +77,8 @@ def dense(weights: Tensor) -> Layer:
     return lambda x: linear(x, weights)
 
 
-def _quantized(device: str) -> tuple[tuple[str, str, Build, str], ...]:
-    """Format, library, builder and number type of the activations."""
+def quantized(device: str) -> tuple[tuple[str, str, Build, str], ...]:
+    """Return format, library, builder and number type of the activations of quantized layers."""
     if device == "cpu":
         return (
             ("w8a8", "torch-dynamic", _dynamic_module, "fp32"),
