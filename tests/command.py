@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -37,6 +38,11 @@ class Ended:
 Command = Callable[..., Ended]
 
 
+def _hear_ctrl_c() -> None:
+    """Of a shell in the background, processes inherit that they ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     """Start a command in a process of its own, in the working directory."""
     root = str(Path(__file__).parents[1])
@@ -45,5 +51,6 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": root, **options.pop("env", {})},
+        preexec_fn=_hear_ctrl_c,
         **{"stdout": subprocess.PIPE, **options},
     )

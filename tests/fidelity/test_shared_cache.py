@@ -99,10 +99,10 @@ def test_the_same_entries_are_looked_through_further_under_load() -> None:
 def test_steps_are_priced_by_what_they_usually_look_through() -> None:
     """All steps of a load together, and those whose own entries would just fit into a block."""
     bench = stand()
-    coefficients = fit(Steps.of([step for _, kept in bench.measure(repeats=3) for step in kept]))
-    capacity = bench.serve(bench.trace(np.inf, 400, 1), 1).rate
-    for load in (0.3, 0.6, 0.85):
-        served = Steps.of(bench.serve(bench.trace(load * capacity, 1500, 2), 2).steps)
+    coefficients = fit(Steps.of([step for _, kept in bench.measure(repeats=2) for step in kept]))
+    capacity = bench.serve(bench.trace(np.inf, 200, 1), 1).rate
+    for load in (0.3, 0.85):
+        served = Steps.of(bench.serve(bench.trace(load * capacity, 800, 2), 2).steps)
         expected_s = predicted_s(coefficients, served)
         assert expected_s.sum() == pytest.approx(served.time_s.sum(), rel=0.006)
     entries = served.prefill_context + served.decode_context

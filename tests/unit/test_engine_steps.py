@@ -169,7 +169,7 @@ class Pretended:
 
 
 def test_traces_are_served_and_their_cost_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "REQUESTS", 120)
+    monkeypatch.setattr(bench, "REQUESTS", 80)
     said: list[str] = []
     pretended = Pretended()
     stand = StepBench(pretended, 100, pretended, say=said.append)
