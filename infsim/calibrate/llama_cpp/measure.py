@@ -155,15 +155,19 @@ def left_out(traces: Sequence[Trace]) -> dict[str, float]:
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Keep to one core, whose caches are warm, before other programs if that is allowed."""
-    allowed, niceness = os.sched_getaffinity(0), os.getpriority(os.PRIO_PROCESS, 0)
-    os.sched_setaffinity(0, {max(allowed)})
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
+    pinned = hasattr(os, "sched_setaffinity")  # not on every system
+    allowed = os.sched_getaffinity(0) if pinned else set()
+    if pinned:
+        os.sched_setaffinity(0, {max(allowed)})
     with suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, -20)
     try:
         yield
     finally:
-        os.sched_setaffinity(0, allowed)
         os.setpriority(os.PRIO_PROCESS, 0, niceness)
+        if pinned:
+            os.sched_setaffinity(0, allowed)
 
 
 def _whole(entries: int) -> int:
