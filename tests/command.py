@@ -51,6 +51,5 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": root, **options.pop("env", {})},
-        preexec_fn=_hear_ctrl_c,
-        **{"stdout": subprocess.PIPE, **options},
+        **{"stdout": subprocess.PIPE, "preexec_fn": _hear_ctrl_c, **options},
     )
