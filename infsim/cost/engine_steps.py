@@ -90,15 +90,18 @@ class EngineStepCost(StepCost):
             base_s, slope_s, _ = self.decode_line(decode_sequences, decode_context)
             return base_s + slope_s * decode_context
         self.calls += 1
-        known = self._known
+        known, table, scan = self._known, self._tokens_s, self._scan_s
         tokens = prefill_tokens + decode_sequences
         place = (prefill_context + decode_context) / SPACING
-        if tokens > self._tokens_s.last or place > self._scan_s.last:
+        if tokens > table.last or place > scan.last:
             self.extrapolated += 1
-        scan_s, slope_s = self._scan_s.line(int(place))
+        i = int(place)
+        # called for what is beyond only: a call costs as much as the rest
+        scan_s, slope_s = scan.lines[i] if i < scan.last else scan.line(i)
+        base_s, _ = table.lines[tokens] if tokens < table.last else table.line(tokens)
         return (
-            self._tokens_s.line(tokens)[0]
-            + tokens * (scan_s + slope_s * (place - int(place)))
+            base_s
+            + tokens * (scan_s + slope_s * (place - i))
             + known.decode_s * decode_sequences
             + known.final_s * (sequences - decode_sequences)
             + known.pair_s * (prefill_pairs + decode_context)
@@ -106,11 +109,13 @@ class EngineStepCost(StepCost):
 
     def decode_line(self, sequences: int, context: float) -> tuple[float, float, float]:
         self.calls += 1
+        table, scan = self._decodes_s, self._decode_scan_s
         i = int(context / SPACING)
-        if sequences > self._decodes_s.last or context > SPACING * self._decode_scan_s.last:
+        if sequences > table.last or context > SPACING * scan.last:
             self.extrapolated += 1
-        scan_s, slope_s = self._decode_scan_s.line(i)
-        base_s = self._decodes_s.line(sequences)[0] + sequences * (scan_s - slope_s * i)
+        scan_s, slope_s = scan.lines[i] if i < scan.last else scan.line(i)
+        base_s, _ = table.lines[sequences] if sequences < table.last else table.line(sequences)
+        base_s += sequences * (scan_s - slope_s * i)
         return base_s, sequences * slope_s / SPACING, SPACING * (i + 1.0)
 
 
@@ -121,13 +126,13 @@ class _Table:
         self.last = len(values) - 1
         middle = self.last // 2
         self._rise = max((values[-1] - values[middle]) / (self.last - middle), 0.0)
-        self._lines = [(a, b - a) for a, b in pairwise(values)]
+        self.lines = [(a, b - a) for a, b in pairwise(values)]
         self._end = values[-1]
 
     def line(self, i: int) -> tuple[float, float]:
         """Value at i, and how much more it is at i + 1."""
         if i < self.last:
-            return self._lines[i]
+            return self.lines[i]
         return self._end + self._rise * (i - self.last), self._rise
 
 

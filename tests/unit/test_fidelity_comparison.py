@@ -93,7 +93,7 @@ def test_figures_are_those_of_hand() -> None:
 
 def test_what_the_simulator_recorded_it_meets(tmp_path: Path) -> None:
     """But for times that are recorded in whole microseconds."""
-    recording = Recording.load(small(tmp_path))
+    recording = Recording.load(small(tmp_path, 4))  # slower: a microsecond is less of it
     table = pq.read_table(tmp_path / "requests.parquet")
     columns = {name: table[name].to_numpy().copy() for name in table.column_names}
     for load, time in product((0.0, 0.3), TIMES):
@@ -109,7 +109,7 @@ def test_what_the_simulator_recorded_it_meets(tmp_path: Path) -> None:
     (comparison,) = compare_run(tmp_path)
     assert comparison.capacity is not None
     assert len(comparison.rows) == 1 + 18
-    assert max(abs(row.error) for row in comparison.rows) < 2e-3
+    assert max(abs(row.error) for row in comparison.rows) < 1e-3
     assert recording.repeated() != [0.0] * len(recording.repeated())
     assert not any(Recording.load(tmp_path).repeated())
 

@@ -30,6 +30,7 @@ from infsim.calibrate.llama_cpp.server import (
     Trace,
     trace,
 )
+from infsim.calibrate.llama_cpp.server import Clock as StepClock
 from infsim.errors import InfsimError
 
 SATURATED = 0.0
@@ -56,12 +57,9 @@ class UnsteadyError(InfsimError):
     """The machine was not the same for as long as a trace takes."""
 
 
-class Clock(Protocol):
+class Clock(StepClock, Protocol):
     """Times steps, and tells how steady the machine was."""
 
-    def start(self) -> None: ...
-    def stop(self, tokens: int) -> float: ...
-    def refresh(self) -> None: ...
     def watch(self) -> None: ...
     def watched(self) -> Steadiness: ...
     def readings(self) -> NDArray[np.float64]: ...

@@ -6,7 +6,7 @@
 For each format of the weights: three traces that all come at once (the capacity), then Poisson
 arrivals at shares of that capacity, three seeds each. All of it is done twice, so that the errors
 of a simulation can be held against how well the engine repeats itself. Between the runs come
-traces that are served for calibration alone. About 5 minutes of CPU time. What the machine
+traces that are served for calibration alone. About eight minutes of CPU time. What the machine
 disturbs (`bench.STALLED`, `bench.MOVED`, `AGREEING`) is served again; ``meta.json`` says how often
 that was, and how steady the machine was otherwise.
 """
