@@ -61,7 +61,7 @@ class Recording:
     meta : mapping
         How the pipeline was set up.
     hops_s : mapping of str to float
-        Seconds that a single token needs from stage to stage, by format.
+        Seconds that the activations of a single token need from stage to stage, by format.
     starts : sequence of mapping
         How long processes took to come up and to load their weights.
     runs : sequence of mapping
@@ -130,7 +130,7 @@ class Recording:
         return stages.serve(Given(requests))
 
     def delay_s(self, form: str) -> float:
-        """Delay of a link: what a single token took, without the time that its bytes took."""
+        """Delay of a link: what a token's activations took, without the time of their bytes."""
         return self.hops_s[form] - sending_s(self.meta, form)
 
     def _node(self, form: str, stage: int, failure: Mapping[str, Any] | None) -> Node:

@@ -82,9 +82,8 @@ def read_files(folder: Path) -> Files:
 
 
 def sending_s(meta: Object, form: str) -> float:
-    """Return the seconds in which a link sends a token: all hops but the last carry activations."""
-    share = 1 - 1 / len(meta["stage_bytes"])
-    size_bytes = share * meta["hidden"] * VALUE_BITS[form] / 8
+    """Return the seconds in which a link sends the activations of a token."""
+    size_bytes = meta["hidden"] * VALUE_BITS[form] / 8
     return float(size_bytes / meta["links"]["bytes_per_s"])
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from infsim.errors import InputError, Where
 from infsim.fidelity.comparison import Comparison, compare
-from infsim.fidelity.llama_cpp import compare_llama_cpp, is_llama_cpp
 from infsim.fidelity.pipeline import compare_pipeline, is_pipeline
 from infsim.fidelity.recorded import Recorded
 from infsim.fidelity.replay import simulated
+from infsim.fidelity.served import compare_served, is_served
 from infsim.fidelity.vllm import is_vllm, read_vllm
 from infsim.paths import data_folder
 
@@ -25,7 +25,7 @@ def shipped() -> list[Path]:
 
 def is_run(folder: Path) -> bool:
     """Whether a folder holds a recorded run."""
-    return any(known(folder) for known in (is_vllm, is_llama_cpp, is_pipeline))
+    return any(known(folder) for known in (is_vllm, is_served, is_pipeline))
 
 
 def compare_run(folder: Path) -> list[Comparison]:
@@ -43,8 +43,8 @@ def compare_run(folder: Path) -> list[Comparison]:
     """
     if is_vllm(folder):
         return [compare_recorded(read_vllm(folder))]
-    if is_llama_cpp(folder):
-        return [compare_llama_cpp(folder)]
+    if is_served(folder):
+        return [compare_served(folder)]
     if is_pipeline(folder):
         return compare_pipeline(folder)
     said = "no recorded run in it" if folder.is_dir() else "no such folder"

@@ -62,10 +62,13 @@ def run_study(
     PolicyError, CostError
         If a policy or a cost model fails.
     """
+    from infsim.scenario.build import require_use
+
     if jobs < 1:
         raise InputError(f"jobs must be at least 1, not {jobs}")
     if out is not None:
         check_writable(Path(out))
+    require_use(scenario)
     setup = Setup.of(scenario, engine)
     started, clock = datetime.now(UTC), time.monotonic()
     runs, interrupted = _run_all(scenario, setup, jobs, progress)

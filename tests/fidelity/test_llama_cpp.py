@@ -19,12 +19,12 @@ from infsim.calibrate.llama_cpp.server import DEFAULT_LIMITS, Server, trace
 from infsim.cost.engine_steps import EngineStepCost
 from infsim.engine.simulation import simulate
 from infsim.fidelity.comparison import Row
-from infsim.fidelity.llama_cpp import Recording, compare_llama_cpp
+from infsim.fidelity.served import Recording, compare_served
 from infsim.paths import data_folder
 from infsim.policy.batching.continuous import Continuous
 from tests.fakes import LinearStepCost
-from tests.fidelity.llama_cpp.record import Run, agreeing
 from tests.fidelity.llama_cpp.weights import FORMATS
+from tests.fidelity.serving import Run, agreeing
 from tests.queues import Queue
 
 RECORDED = data_folder("calibration/recorded") / "llama-cpp"
@@ -62,7 +62,7 @@ class Pretended:
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
     """All figures, with the name of their run."""
-    found = [compare_llama_cpp(RECORDED / form) for form in FORMATS]
+    found = [compare_served(RECORDED / form) for form in FORMATS]
     return [row._replace(name=f"{run.name} {row.name}") for run in found for row in run.rows]
 
 
@@ -143,21 +143,21 @@ def test_the_fit_finds_the_mean_of_noisy_steps() -> None:
 class Machine:
     """Computes a reference in a millisecond, or longer when others disturb it."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.now_s = 0.0
         self.slowness = 1.0
-        monkeypatch.setattr(clock, "process_time", lambda: self.now_s)
+
+    def now(self) -> float:
+        return self.now_s
 
     def compute(self, time_s: float = 1e-3) -> None:
         self.now_s += time_s * self.slowness
 
 
 @pytest.mark.parametrize("elasticity", [1.0, 0.8])
-def test_the_clock_does_not_see_how_slow_the_machine_is(
-    monkeypatch: pytest.MonkeyPatch, elasticity: float
-) -> None:
-    machine = Machine(monkeypatch)
-    steady = SteadyClock(machine.compute)
+def test_the_clock_does_not_see_how_slow_the_machine_is(elasticity: float) -> None:
+    machine = Machine()
+    steady = SteadyClock(machine.compute, machine.now)
     steady.elasticity = Elasticity(elasticity, 0.0)
     steady.watch()
     times_s = []

@@ -37,6 +37,7 @@ PUBLISHED = {
     "qwen3-8b": 8_190_735_360,
     "qwen3-32b": 32_762_123_264,
     "qwen3-30b-a3b": 30_532_122_624,
+    "smollm2-135m": 134_515_008,
 }
 TRANSFORMERS = [name for name in MODELS.names() if MODELS.read(name)["kind"] == "transformer"]
 

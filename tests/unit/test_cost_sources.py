@@ -30,6 +30,8 @@ from infsim.errors import InputError
 from infsim.model.catalog import load, load_format
 from infsim.model.deployment import Deployment
 from infsim.model.graph import Operator
+from infsim.scenario.build import check
+from infsim.scenario.load import load as load_scenario
 from tests.calibrations import BF16, TINY, a_calibration
 
 # --- the choice -----------------------------------------------------------------------------------
@@ -188,3 +190,12 @@ def test_a_wrong_source_of_costs_is_told(tmp_path: Path) -> None:
     file.write_text(SCENARIO.format(costs="rooflin"), encoding="utf-8")
     with pytest.raises(InputError, match=r"neither 'calibrated' nor 'roofline' nor a file.*roofl"):
         load_scenario(file)
+
+
+def test_coefficients_of_a_device_that_is_not_there_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps(a_calibration().to_json()), encoding="utf-8")
+    file = tmp_path / "s.yaml"
+    file.write_text(SCENARIO.format(costs="mine.json").replace("rtx-4090", "l40s"))
+    said = r"s\.yaml:5.*costs of rtx-4090, and the scenario has none"
+    with pytest.raises(InputError, match=said):
+        check(load_scenario(file))

@@ -30,6 +30,8 @@ from infsim.cost.sources import read_costs
 from infsim.errors import InputError
 from infsim.model.catalog import load, load_format
 from infsim.model.deployment import Deployment
+from infsim.scenario.build import check
+from infsim.scenario.load import load as load_scenario
 
 KNOWN = Coefficients(
     tokens_s=tuple(1e-3 + 1e-4 * n for n in range(49)),
@@ -139,6 +141,32 @@ def test_a_scenario_takes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert not ended.value.code, capsys.readouterr().err
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert "made up" in json.dumps(manifest)
+
+
+@pytest.mark.parametrize("given", ["format=fp16", "model=llama-3.2-1b", "cluster.nodes.0.device=m1-max"])
+def test_steps_that_price_nothing_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: str
+) -> None:
+    (tmp_path / "scenario.yaml").write_text(SCENARIO + "costs: steps.json\n")
+    write_steps(STEPS, tmp_path / "steps.json")
+    arguments = ["validate", str(tmp_path / "scenario.yaml")]
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert not ended.value.code
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--set", given])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "scenario.yaml:8" in said
+    assert "costs of qwen2.5-0.5b in w4a16 on one m2-ultra, and the scenario has none" in said
+
+
+def test_one_alternative_that_they_price_is_enough(tmp_path: Path) -> None:
+    (tmp_path / "scenario.yaml").write_text(
+        SCENARIO + "costs: steps.json\ncompare: {format: [fp16, w4a16]}\n"
+    )
+    write_steps(STEPS, tmp_path / "steps.json")
+    check(load_scenario(tmp_path / "scenario.yaml"))
 
 
 class Pretended:

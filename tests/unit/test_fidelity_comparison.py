@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infsim.fidelity.comparison import Part, medians, times
-from infsim.fidelity.llama_cpp import TIMES, Recording
 from infsim.fidelity.runs import compare_run
+from infsim.fidelity.served import TIMES, Recording
 from tests.recordings import small
 
 SECONDS = st.floats(1e-3, 1e3)

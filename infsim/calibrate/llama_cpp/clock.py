@@ -75,15 +75,22 @@ class SteadyClock:
     reference : callable
         Computes something that is always the same, and much like what is timed: neighbours
         slow down what is bound by memory more than what is bound by arithmetic.
+    now : callable
+        Seconds on the clock: CPU time of the process, or another one for another device.
 
     Attributes
     ----------
+    unit_s : float
+        What the reference took at first.
     elasticity : Elasticity
         How much what is timed slows down when the reference does.
     """
 
-    def __init__(self, reference: Callable[[], object]) -> None:
+    def __init__(
+        self, reference: Callable[[], object], now: Callable[[], float] = process_time
+    ) -> None:
         self._reference = reference
+        self._now = now
         self.elasticity = Elasticity(1.0, 0.0)
         self._began_s = 0.0
         self._due_s = 0.0
@@ -91,23 +98,23 @@ class SteadyClock:
         self._readings: list[Reading] = []
         for _ in range(FIRST):
             self._measure()
-        self._unit_s = median(self._measured_s)
+        self.unit_s = median(self._measured_s)
         self._recent: deque[float] = deque(self._measured_s, maxlen=RECENT)
 
     def start(self) -> None:
         """Begin to time a step."""
-        self._began_s = process_time()
+        self._began_s = self._now()
 
     def stop(self, tokens: int) -> float:
         """Return the corrected seconds since the start of a step of so many tokens."""
-        elapsed_s = process_time() - self._began_s
+        elapsed_s = self._now() - self._began_s
         recent_s = fmean(self._recent)
         self._readings.append(Reading(elapsed_s, recent_s, tokens))
-        return elapsed_s * float((self._unit_s / recent_s) ** self.elasticity.of(tokens))
+        return elapsed_s * float((self.unit_s / recent_s) ** self.elasticity.of(tokens))
 
     def refresh(self) -> None:
         """Measure the reference if it is time to; for moments between steps."""
-        if process_time() >= self._due_s:
+        if self._now() >= self._due_s:
             self._measure()
             self._recent.append(self._measured_s[-1])
 
@@ -122,16 +129,16 @@ class SteadyClock:
         quarter = max(len(measured_s) // 4, 1)
         first_s, last_s = median(measured_s[:quarter]), median(measured_s[-quarter:])
         longest_s = max(reading.elapsed_s for reading in self._readings)
-        return Steadiness(median(measured_s) / self._unit_s, last_s / first_s - 1, longest_s)
+        return Steadiness(median(measured_s) / self.unit_s, last_s / first_s - 1, longest_s)
 
     def readings(self) -> NDArray[np.float64]:
         """Return seconds of each step, of the reference beside it, and tokens: (steps, 3)."""
         return np.array(self._readings)
 
     def _measure(self) -> None:
-        began_s = process_time()
+        began_s = self._now()
         self._reference()
-        now_s = process_time()
+        now_s = self._now()
         self._measured_s.append(now_s - began_s)
         self._due_s = now_s + EVERY_S
 

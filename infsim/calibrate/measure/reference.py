@@ -27,22 +27,23 @@ def bench(device: str) -> Bench:
     if device == "cuda":
         from infsim.calibrate.measure.clock_cuda import CudaClock
 
-        cache = torch.cuda.get_device_properties(0).L2_cache_size if _cuda() else 0
-        return Bench(CudaClock(), lambda: _reference(cache, device))
+        return Bench(CudaClock(), lambda: reference(device))
     from infsim.calibrate.measure.clock_cpu import CpuClock
 
     torch.set_num_threads(1)
-    return Bench(CpuClock(), lambda: _reference(last_level_cache_bytes(), device))
+    return Bench(CpuClock(), lambda: reference(device))
 
 
-def _cuda() -> bool:
-    found: bool = require_torch().cuda.is_available()
-    return found
-
-
-def _reference(cache_bytes: float, device: str) -> Case:
+def reference(device: str) -> Case:
+    """Return the reference kernel of a device."""
     linear = require_torch().nn.functional.linear
+    cache_bytes = _cuda_cache_bytes() if device == "cuda" else last_level_cache_bytes()
     width = max(1024, round((2 * cache_bytes / 4) ** 0.5))
     weights, x = random(width, width, device=device), random(1, width, device=device)
     square = random(SQUARE, SQUARE, device=device)
     return Case(lambda: (linear(x, weights), square @ square), cold_bytes=weights.nbytes)
+
+
+def _cuda_cache_bytes() -> float:
+    cuda = require_torch().cuda
+    return cuda.get_device_properties(0).L2_cache_size if cuda.is_available() else 0

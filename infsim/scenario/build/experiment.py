@@ -17,6 +17,7 @@ from infsim.scenario.alternatives import Alternative
 from infsim.scenario.build.accuracy import build_accuracy
 from infsim.scenario.build.blame import blame
 from infsim.scenario.build.cluster import build_cluster, client_weights
+from infsim.scenario.build.costs import require_use
 from infsim.scenario.build.models import build_deployments
 from infsim.scenario.build.plans import build_plans, require_memory
 from infsim.scenario.build.roster import roster
@@ -92,10 +93,11 @@ def check(scenario: Scenario) -> None:
     Raises
     ------
     InputError
-        As `build_experiment`, and for a damaged trace.
+        As `build_experiment`, for a damaged trace, and for costs that price nothing.
     """
     from infsim.workload.closed_loop import ClosedLoop
 
+    require_use(scenario)
     for i, alternative in enumerate(scenario.alternatives()):
         parts = _parts(alternative, Streams(scenario.spec.seed))
         for deployment in parts.deployments:

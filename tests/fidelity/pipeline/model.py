@@ -1,4 +1,9 @@
-"""A small Llama in numpy, cut into stages: enough of a model that its tokens can be compared."""
+"""A small Llama in numpy, cut into stages: enough of a model that its tokens can be compared.
+
+It is small beside its activations: three stages share the cores and the memory of one machine, and
+would slow each other down as stages on machines of their own do not. With six layers of 1408
+features that was 5 to 9 percent of single figures.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +17,11 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 HIDDEN = 512
-FEED_FORWARD = 1408
+FEED_FORWARD = 704
 HEADS = 8
 HEAD_DIM = HIDDEN // HEADS
 VOCABULARY = 1024
-LAYERS = 6
+LAYERS = 3
 STAGES = 3
 POSITIONS = 512
 

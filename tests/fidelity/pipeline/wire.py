@@ -112,10 +112,14 @@ class Sender:
                 self._connection = connect(self.port)
             self._connection.sendall(message.packed())
         except OSError:
-            self.reset()
+            self._close()
 
     def reset(self) -> None:
-        """Close the connection."""
+        """Make the connection anew, so that the next message does not wait for one."""
+        self._close()
+        self._connection = connect(self.port)
+
+    def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None

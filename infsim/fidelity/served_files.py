@@ -1,8 +1,8 @@
-"""The files of recorded runs of llama.cpp, and what in them cannot be."""
+"""The files of traces that an engine served, and what in them cannot be."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from infsim.calibrate.fit.engine_steps import Steps
 from infsim.errors import InputError, Where
-from infsim.fidelity.files import read_columns, read_json
+from infsim.fidelity.files import check, read_columns, read_json
 
 PARTS = ("arrival_us", "queue_us", "prefill_us", "decode_us")
 """Columns of a request: when it arrived, and how long each of what came next took."""
 
 _META = {
+    "name": str,
     "format": str,
     "engine": str,
     "machine": {"processor": str},
@@ -26,6 +27,7 @@ _META = {
     "max_sequences": int,
     "runs": [{"load": float, "seed": int, "time": int}],
 }
+_KERNELS = {"device": str, "model": str}
 _REQUESTS = ("load", "seed", "time", "input_tokens", "output_tokens", *PARTS)
 
 Object = Mapping[str, Any]
@@ -33,11 +35,11 @@ Columns = Mapping[str, NDArray[Any]]
 
 
 class Files(NamedTuple):
-    """What the files hold, see `infsim.fidelity.llama_cpp.Recording`."""
+    """What the files hold, see `infsim.fidelity.served.Recording`."""
 
     meta: Object
     requests: Columns
-    steps: Columns
+    steps: Columns | None
 
 
 def read_files(folder: Path) -> Files:
@@ -52,16 +54,20 @@ def read_files(folder: Path) -> Files:
     if not meta["runs"]:
         raise InputError("no runs in it", where=Where(str(folder / "meta.json")))
     requests = read_columns(folder / "requests.parquet", _REQUESTS)
+    _checked(folder / "requests.parquet", partial(_check_requests, meta, requests))
+    if "kernels" in meta:
+        check(meta["kernels"], _KERNELS, Where(str(folder / "meta.json"), path="kernels"))
+        return Files(meta, requests, None)
     steps = read_columns(folder / "steps.parquet", (*Steps._fields[:-1], "time_us"))
-    for name, check in (
-        ("requests", partial(_check_requests, meta, requests)),
-        ("steps", partial(_check_steps, meta, steps)),
-    ):
-        try:
-            check()
-        except InputError as error:
-            raise error.at(Where(str(folder / f"{name}.parquet"))) from None
+    _checked(folder / "steps.parquet", partial(_check_steps, meta, steps))
     return Files(meta, requests, steps)
+
+
+def _checked(path: Path, examine: Callable[[], None]) -> None:
+    try:
+        examine()
+    except InputError as error:
+        raise error.at(Where(str(path))) from None
 
 
 def _check_requests(meta: Object, requests: Columns) -> None:

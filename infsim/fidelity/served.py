@@ -1,9 +1,10 @@
-"""Recorded runs of llama.cpp, as folders with ``meta.json`` and ``requests.parquet``.
+"""Traces served by a real engine, as folders with ``meta.json`` and ``requests.parquet``.
 
-They are simulated with the same arrivals and lengths, calibrated on the steps of
-``steps.parquet``, of other seeds and loads: no step of a run is among them. Every run was served
-twice: what the engine itself makes of the same requests the second time is as far as a simulation
-can be held to account.
+They are simulated with the same arrivals and lengths. What a step costs is fitted to the steps of
+``steps.parquet``, of other seeds and loads, so that no step of a run is among them; or it is the
+sum of the kernels of a calibrated device, where ``meta.json`` names one, and nothing of the engine
+is fitted at all. Every run was served twice: what the engine itself makes of the same requests the
+second time is as far as a simulation can be held to account.
 """
 
 from __future__ import annotations
@@ -18,9 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infsim.calibrate.fit.engine_steps import Steps, fit
+from infsim.cluster.device import load_device
 from infsim.cluster.network import Network
 from infsim.cluster.node import Node
+from infsim.cost.calibration import device_calibration
 from infsim.cost.engine_steps import EngineStepCost
+from infsim.cost.interface import StepCost
+from infsim.cost.kernels import covers
+from infsim.cost.measured import MeasuredStepCost
 from infsim.engine.experiment import Settings
 from infsim.errors import InputError, Where
 from infsim.fidelity.comparison import (
@@ -33,8 +39,9 @@ from infsim.fidelity.comparison import (
     times,
     together,
 )
-from infsim.fidelity.llama_cpp_files import PARTS, read_files
+from infsim.fidelity.served_files import PARTS, read_files
 from infsim.fidelity.stages import MACHINE, Stages
+from infsim.model.catalog import load, load_format
 from infsim.model.formats import Format
 from infsim.model.graph import Operator
 from infsim.policy.batching.continuous import Continuous
@@ -49,20 +56,20 @@ TIMES = (0, 1)
 
 @dataclass(frozen=True)
 class Recording:
-    """What `record` wrote about a format.
+    """What was recorded of an engine with weights in one format.
 
     Attributes
     ----------
     meta : mapping
     requests : mapping of str to array
         One row per request of every run.
-    steps : mapping of str to array
+    steps : mapping of str to array, optional
         One row per step of the calibration.
     """
 
     meta: Mapping[str, Any]
     requests: Mapping[str, NDArray[Any]]
-    steps: Mapping[str, NDArray[Any]]
+    steps: Mapping[str, NDArray[Any]] | None
 
     @staticmethod
     def load(folder: Path) -> Recording:
@@ -73,11 +80,13 @@ class Recording:
         return sorted({run["load"] for run in self.meta["runs"]} - {SATURATED})
 
     @cached_property
-    def cost(self) -> EngineStepCost:
-        """The cost of a step, fitted to the calibration."""
+    def cost(self) -> StepCost:
+        """The cost of a step: fitted to the calibration, or the sum of its kernels."""
+        if self.steps is None:
+            return _sum_of_kernels(self.meta["format"], **self.meta["kernels"])
         columns = {name: self.steps[name].astype(float) for name in Steps._fields[:-1]}
         fitted = fit(Steps(**columns, time_s=self.steps["time_us"] / 1e6))
-        return EngineStepCost(fitted, "measured steps of llama.cpp")
+        return EngineStepCost(fitted, f"measured steps of {self.meta['engine']}")
 
     def runs(self, load: float, time: int = 0) -> Iterator[Mapping[str, NDArray[Any]]]:
         """Requests of each run at a load, as they were served the first or the second time."""
@@ -104,8 +113,8 @@ class Recording:
     def repeated(self) -> list[float]:
         """How far every figure was off when the engine served the same requests again."""
         found = []
-        for load in self.loads:
-            first, second = (self.real(load, time) for time in TIMES)
+        for share in self.loads:
+            first, second = (self.real(share, time) for time in TIMES)
             found += [row.error for row in Part("", first, second).rows if row.real]
         return found
 
@@ -136,12 +145,12 @@ class Recording:
         return 1e6 * count / real_s, count / made_s
 
 
-def is_llama_cpp(folder: Path) -> bool:
+def is_served(folder: Path) -> bool:
     """Whether a folder holds such runs."""
     return (folder / "meta.json").is_file() and (folder / "requests.parquet").is_file()
 
 
-def compare_llama_cpp(folder: Path) -> Comparison:
+def compare_served(folder: Path) -> Comparison:
     """Simulate the runs of a folder, and compare: a part for each load, its runs put together.
 
     Raises
@@ -155,12 +164,21 @@ def compare_llama_cpp(folder: Path) -> Comparison:
         raise (error if error.where else error.at(Where(str(folder)))) from None
 
 
+def _sum_of_kernels(form: str, device: str, model: str) -> StepCost:
+    known, operators = device_calibration(device), load(model).graph.operators
+    if known is None or not covers(known, load_format(form), operators):
+        raise InputError(f"kernels of {model} in {form} were not measured on {device}")
+    return MeasuredStepCost(
+        Node("engine", load_device(device)), load_format(form), operators, known
+    )
+
+
 def _compare(recording: Recording) -> Comparison:
     meta = recording.meta
     saturated = any(run["load"] == SATURATED for run in meta["runs"])
     again = np.abs(recording.repeated())
     return Comparison(
-        name=f"llama.cpp {meta['format']}",
+        name=meta["name"],
         about=f"{meta['engine']}; {len(recording.requests['load'])} requests in"
         f" {len(meta['runs'])} runs, {meta['machine']['processor']}, {meta['recorded']}",
         parts=[Part(f"load {load:g}", *recording.compare(load)) for load in recording.loads],

@@ -1,0 +1,104 @@
+"""Record what an engine of calibrated kernels does: traces with continuous batching.
+
+    infsim calibrate run --out calibration/epyc-7763-core --model smollm2-135m
+    infsim calibrate fit calibration/epyc-7763-core --out calibration/epyc-7763-core/costs.json
+    pip install -e ".[calibrate]"
+    python -m tests.fidelity.torch_engine.record
+
+Nothing is fitted to these runs, nor to any other steps of the engine: they are priced by the sum of
+the kernels that were measured one by one. For each format three traces that all come at once (the
+capacity), then Poisson arrivals at shares of that capacity, three seeds each, everything twice.
+Steps count relative to the reference kernel of the calibration, which is computed between them;
+``meta.json`` says how long it took beside the calibration. On CUDA the engine launches its kernels
+one by one, and times are those of the wall clock.
+"""
+
+from __future__ import annotations
+
+# mypy: disable-error-code="no-untyped-call"
+import argparse
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from infsim.calibrate.llama_cpp.bench import SATURATED, StepBench
+from infsim.calibrate.llama_cpp.clock import SteadyClock
+from infsim.calibrate.llama_cpp.measure import undisturbed
+from infsim.calibrate.llama_cpp.server import Lengths, Limits
+from infsim.calibrate.llama_cpp.table import write_table
+from infsim.calibrate.measure.machine import description, versions
+from infsim.calibrate.measure.reference import reference
+from infsim.calibrate.measure.torch_case import require_torch
+from infsim.calibrate.measure.torch_model import form_of
+from infsim.calibrate.table import KernelTable
+from infsim.model.catalog import load_architecture
+from infsim.paths import data_folder
+from tests.fidelity.serving import Recorder, request_table
+from tests.fidelity.torch_engine.engine import TorchEngine
+
+RECORDED = data_folder("calibration/recorded") / "torch"
+LIMITS, LENGTHS = Limits(tokens=64, sequences=8), Lengths(prompt=24, output=12)
+FORMATS = ("bf16", "w8a16", "w8a8")
+
+
+def main() -> None:
+    """Record each format and write a folder for it."""
+    parser = argparse.ArgumentParser(description="Record served traces of an engine in PyTorch.")
+    parser.add_argument("--out", type=Path, default=RECORDED)
+    parser.add_argument("--format", action="append")
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--hardware", default="epyc-7763-core", help="a calibrated device")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--requests", type=int, default=100, help="of each run")
+    arguments = parser.parse_args()
+    calibrated = KernelTable.read(data_folder("calibration") / arguments.hardware)
+    requests = dict.fromkeys((0.3, 0.6, 0.85, SATURATED), arguments.requests)
+    for form in arguments.format or FORMATS:
+        with undisturbed():
+            stand, slower = _bench(arguments.model, form, arguments.device, calibrated)
+            recorder = Recorder(form, stand, requests)
+            recorder.record()
+        out = arguments.out / form
+        out.mkdir(parents=True, exist_ok=True)
+        write_table(request_table(recorder.runs), out / "requests.parquet")
+        meta = {
+            "name": f"torch {form}",
+            "format": form,
+            "engine": f"continuous batching in PyTorch {versions(arguments.device)['torch']},"
+            f" {arguments.model} with random weights",
+            "kernels": {"device": arguments.hardware, "model": arguments.model},
+            "machine": description(arguments.device),
+            "reference": round(slower, 4),
+            "recorded": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
+            **recorder.meta(),
+        }
+        (out / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
+
+
+def _bench(name: str, form: str, device: str, calibrated: KernelTable) -> tuple[StepBench, float]:
+    """Return a bench, and how long the reference takes relative to that of the calibration."""
+    torch = require_torch()
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    model = load_architecture(name)
+    engine = TorchEngine(model, form_of(form, device), LIMITS.sequences, LENGTHS.longest, device)
+    kernel = reference(device)
+
+    def run() -> Any:
+        found = kernel.run()
+        return torch.cuda.synchronize() if device == "cuda" else found
+
+    clock = SteadyClock(run, time.perf_counter if device == "cuda" else time.process_time)
+    slower = clock.unit_s / calibrated.meta.extra["reference"]["time_s"]
+    return StepBench(engine, model.vocabulary, clock, LIMITS, LENGTHS, _say), slower
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    main()
