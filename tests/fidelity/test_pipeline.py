@@ -25,29 +25,24 @@ def rows() -> list[Row]:
 
 @pytest.mark.parametrize("form", VALUE_BITS)
 @pytest.mark.parametrize("run", ["alone", "together", "undisturbed"])
-def test_latencies_are_within_5_percent(rows: list[Row], form: str, run: str) -> None:
-    """In the mean; of a handful of requests a percentile is that of one or two: 7 percent there."""
+def test_latencies_are_within_3_percent(rows: list[Row], form: str, run: str) -> None:
     own = [row for row in rows if row.name.startswith(f"pipeline {form} {run} ")]
     assert len(own) == 18
-    beyond = {
-        row.name: row.error
-        for row in own
-        if abs(row.error) > (0.05 if row.name.endswith(("mean", "MAPE")) else 0.07)
-    }
-    assert beyond == {}
+    assert {row.name: row.error for row in own if abs(row.error) > 0.03} == {}
 
 
 @pytest.mark.parametrize("form", VALUE_BITS)
-def test_capacity_is_within_2_percent(rows: list[Row], form: str) -> None:
+def test_capacity_is_within_4_percent(rows: list[Row], form: str) -> None:
+    """In fp16 the same requests took 2 percent more or less from one time to the next."""
     (row,) = (row for row in rows if row.name == f"pipeline {form} capacity (requests/s)")
-    assert row.error == pytest.approx(0, abs=0.02)
+    assert row.error == pytest.approx(0, abs=0.04)
 
 
 @pytest.mark.parametrize("form", VALUE_BITS)
-def test_failures_are_within_10_percent(rows: list[Row], form: str) -> None:
+def test_failures_are_within_5_percent(rows: list[Row], form: str) -> None:
     own = [row for row in rows if row.name.startswith(f"pipeline {form}") and "killed" in row.name]
     assert len(own) == 23
-    assert {row.name: row.error for row in own if abs(row.error) > 0.10} == {}
+    assert {row.name: row.error for row in own if abs(row.error) > 0.05} == {}
 
 
 @pytest.mark.parametrize("form", VALUE_BITS)

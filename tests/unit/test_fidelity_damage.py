@@ -149,7 +149,7 @@ def damaged(keys: list[str | int], value: Any) -> Any:
         (
             ["runs", 0, "requests", 3, "times_s"],
             [1.0],
-            r"runs\[0\]\.requests\[3\]: 24 tokens at 1 ",
+            r"runs\[0\]\.requests\[3\]: 16 tokens at 1 ",
         ),
         (["runs", 0, "requests", 3, "times_s", 5], 0.0, "times go backwards"),
         (["runs", 0, "requests", 3, "times_s", 5], "x", r"times_s\[5\]: not a number, but \"x\""),
