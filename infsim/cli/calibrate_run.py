@@ -32,6 +32,10 @@ def run(
         list[str] | None,
         typer.Option(help="Suite to measure: linear, onnx, attention, …; may be repeated."),
     ] = None,
+    form: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="Format of weights to measure; may be repeated."),
+    ] = None,
     model: Annotated[
         list[str] | None, typer.Option(help="Model whose layers are measured; may be repeated.")
     ] = None,
@@ -62,15 +66,15 @@ def run(
     shapes = Shapes(model or MODELS[device], shards or SHARDS[device])
     suites = only or list(SUITES)
     words = ["infsim", "calibrate", "run", "--device", device, "--out", f"calibration/{out.name}"]
-    given = {"--hardware": [hardware] if hardware else [], "--only": only, "--model": model}
-    for option, values in (given | {"--shards": shards}).items():
+    given = {"--hardware": [hardware] if hardware else [], "--only": only, "--format": form}
+    for option, values in (given | {"--model": model, "--shards": shards}).items():
         words += [word for value in values or () for word in (option, str(value))]
     words += ["--budget", f"{budget:g}", "--error", f"{error:g}", "--longest", f"{longest:g}"]
     plan = Plan(hardware or out.name, device, 60 * budget, error, longest, shlex.join(words))
     unfinished = out / UNFINISHED
     table = run_plan(
         plan,
-        lambda: list(kernels(suites, shapes, device)),
+        lambda: list(kernels(suites, shapes, device, form or ())),
         _say,
         lambda part: part.write(unfinished),
     )

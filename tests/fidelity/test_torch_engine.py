@@ -12,7 +12,7 @@ from infsim.model.catalog import load_architecture
 
 def small_engine(sequences: int = 4):  # type: ignore[no-untyped-def]
     torch = pytest.importorskip("torch", reason="needs torch: pip install infsim[calibrate]")
-    from infsim.calibrate.measure.torch_model import form_of
+    from infsim.calibrate.measure.torch_model import forms
     from tests.fidelity.torch_engine.engine import TorchEngine
 
     torch.manual_seed(0)
@@ -20,7 +20,7 @@ def small_engine(sequences: int = 4):  # type: ignore[no-untyped-def]
         load_architecture("smollm2-135m"),
         layers=2, hidden=128, heads=4, kv_heads=2, head_dim=32, ffn=256, vocabulary=200,
     )  # fmt: skip
-    return TorchEngine(model, form_of("bf16", "cpu"), sequences, longest=64)
+    return TorchEngine(model, forms("cpu")[0], sequences, longest=64)
 
 
 def test_a_prompt_in_pieces_makes_the_tokens_of_the_whole() -> None:

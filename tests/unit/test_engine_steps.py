@@ -143,7 +143,9 @@ def test_a_scenario_takes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "made up" in json.dumps(manifest)
 
 
-@pytest.mark.parametrize("given", ["format=fp16", "model=llama-3.2-1b", "cluster.nodes.0.device=m1-max"])
+@pytest.mark.parametrize(
+    "given", ["format=fp16", "model=llama-3.2-1b", "cluster.nodes.0.device=m1-max"]
+)
 def test_steps_that_price_nothing_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], given: str
 ) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from infsim.calibrate.measure import bench as bench_module
 from infsim.calibrate.measure import campaign as campaign_module
-from infsim.calibrate.measure.bench import Bench, Timer
+from infsim.calibrate.measure.bench import USUAL, Bench, Repeat, Timer, at_rest
 from infsim.calibrate.measure.campaign import Campaign, DriftError, measure
 from infsim.calibrate.measure.kernel import Case, Kernel
 from infsim.calibrate.measure.run import Plan, run
@@ -99,10 +100,42 @@ def test_repeats_beside_an_unsteady_reference_do_not_count() -> None:
 
 def test_a_point_beside_which_the_reference_never_stands_still_is_left_out() -> None:
     stand = bench()
-    stand._reference = lambda: 1.2e-3
-    with pytest.raises(DriftError):  # it stays so to the end
-        campaign(kernel(straight), stand=stand)
+    restless = cycle([1e-3, 1.2e-3])
+    stand._reference = lambda: next(restless)
     assert stand.read(lambda: Case(lambda: 1e-3)) is None
+    stand._reference = lambda: 1.7e-3  # still, but of another machine
+    assert stand.read(lambda: Case(lambda: 1e-3)) is None
+    with pytest.raises(DriftError):
+        campaign(kernel(straight), stand=stand)
+
+
+@pytest.mark.parametrize("power", [0.4, 0.75, 1.0])
+def test_on_a_machine_that_slows_down_times_are_those_of_the_quiet_one(power: float) -> None:
+    rng = np.random.default_rng(0)
+    slowness = iter(np.repeat(rng.uniform(1.0, 1.4, 300), 40))
+    now = next(slowness)
+
+    def reference() -> float:
+        nonlocal now
+        now = next(slowness)
+        return 1e-3 * now
+
+    found = []
+    for _ in range(20):
+        stand = bench()
+        stand._reference = reference
+        reading = stand.read(lambda: Case(lambda: 5e-3 * now**power * rng.normal(1, 0.04)))
+        found += [reading.time_s] if reading else []
+    assert len(found) > 15
+    assert np.mean(found) == pytest.approx(5e-3, rel=0.07)
+
+
+def test_repeats_tell_by_which_power_a_kernel_slows_down() -> None:
+    slowness = np.linspace(1.0, 1.4, 15)
+    for power in (0.3, 1.2):
+        found = at_rest([Repeat(s**power, s) for s in slowness])
+        np.testing.assert_allclose(found, 1.0, rtol=0.03)
+    assert at_rest([Repeat(2.0, 1.2)] * 3) == pytest.approx([2.0 / 1.2**USUAL] * 3)
 
 
 @pytest.mark.parametrize(("factor", "refused"), [(0.85, True), (0.95, False), (1.05, False)])

@@ -13,6 +13,7 @@ from infsim.calibrate.measure.machine import description, versions  # noqa: E402
 from infsim.calibrate.measure.shapes import Shapes  # noqa: E402
 from infsim.calibrate.measure.suites import kernels  # noqa: E402
 from infsim.calibrate.table import KernelTable, Meta  # noqa: E402
+from infsim.errors import InputError  # noqa: E402
 from infsim.model.catalog import load_architecture  # noqa: E402
 
 SUITES = ("linear", "sparse", "attention", "elements", "codecs", "copies")
@@ -58,24 +59,27 @@ def test_kernels_in_onnx_runtime() -> None:
         check(kernel)
 
 
-def test_whole_steps_in_every_format(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "formats"),
+    [("bf16", {"bf16", "fp8", "w8a8", "w8a16", "w4a16"}), ("fp32", {"fp32", "w8a8"})],
+)
+def test_whole_steps_in_every_format(
+    monkeypatch: pytest.MonkeyPatch, number: str, formats: set[str]
+) -> None:
     """Of a model of two small layers: decodes, chunks, and both, against float64."""
-    from infsim.calibrate.measure import torch_step
+    from infsim.calibrate.measure import torch_model, torch_step
 
     small_model = replace(
         load_architecture("qwen2.5-0.5b"),
         layers=2, hidden=256, heads=4, kv_heads=2, head_dim=64, ffn=512, vocabulary=1000,
     )  # fmt: skip
     monkeypatch.setattr(torch_step, "load_architecture", lambda name: small_model)
+    for module in (torch_model, torch_step):
+        monkeypatch.setattr(module, "wide", lambda device: number)
+    torch_model.random_weights.cache_clear()
     torch.manual_seed(0)
     found = list(torch_step.steps(["qwen2.5-0.5b"], "cpu"))
-    assert {kernel.columns["format"] for kernel in found} == {
-        "bf16",
-        "fp8",
-        "w8a8",
-        "w8a16",
-        "w4a16",
-    }
+    assert {kernel.columns["format"] for kernel in found} == formats
     bits = {}
     for kernel in found:
         case = kernel.prepare()(kernel.points[0])
@@ -83,7 +87,19 @@ def test_whole_steps_in_every_format(monkeypatch: pytest.MonkeyPatch) -> None:
         assert case.error() <= kernel.tolerance, kernel.label
         if kernel.columns.get("decodes") == 1 and kernel.axis == "context":
             bits[kernel.columns["format"]] = case.cold_bytes
-    assert bits["w4a16"] < bits["w8a8"] == bits["fp8"] < bits["bf16"]
+    torch_model.random_weights.cache_clear()
+    assert bits["w8a8"] < bits[number]
+    assert bits.get("w4a16", 0.0) < bits["w8a8"] == bits.get("fp8", bits["w8a8"])
+
+
+def test_formats_choose_among_linear_layers() -> None:
+    shapes = Shapes(["qwen2.5-0.5b"])
+    found = list(kernels(("linear", "elements"), shapes, "cpu", ("w8a8",)))
+    linears = [kernel for kernel in found if kernel.columns["kernel"] == "linear"]
+    assert {kernel.columns["format"] for kernel in linears} == {"w8a8"}
+    assert len(found) > len(linears) > 0
+    with pytest.raises(InputError, match=r"no kernel multiplies 'w8a88'.*'w8a8'"):
+        list(kernels(("linear",), shapes, "cpu", ("w8a88",)))
 
 
 def test_a_wrong_kernel_is_noticed() -> None:

@@ -134,16 +134,23 @@ class StepBench:
             f" each of {ATTEMPTS} attempts to serve a trace: close other programs and try again"
         )
 
-    def learn(self) -> None:
+    def learn(self, requests: int = REQUESTS, times: int = LEARNED_FROM) -> None:
         """Learn how much steps slow down when the reference does, from traces of its own.
 
         One that comes all at once and one whose requests come one by one: of both, the steps do
         not depend on how long they take.
+
+        Parameters
+        ----------
+        requests : int
+            Of the first trace; the other one has a quarter.
+        times : int
+            How often each is served.
         """
         seed = FIRST_SEED - 2
-        given = [self.trace(inf, REQUESTS, seed), self.trace(RARE, REQUESTS // 4, seed)]
+        given = [self.trace(inf, requests, seed), self.trace(RARE, requests // 4, seed)]
         traces: list[list[NDArray[np.float64]]] = [[] for _ in given]
-        for _ in range(LEARNED_FROM):
+        for _ in range(times):
             for each, readings in zip(given, traces, strict=True):
                 self.clock.watch()
                 Server(self.engine, self.vocabulary, self.clock, self.limits).serve(each, seed)

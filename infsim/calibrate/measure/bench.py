@@ -1,24 +1,37 @@
 """Timing of one point: warm-up, repeats that take turns with a reference, and their spread.
 
 The reference is one kernel that is always the same. Run before every repeat, it throws what the
-repeat before left out of the cache, and tells whether the machine is still the one it was: a repeat
-counts only if the references before and after it took within 10 % of what the reference takes when
-the machine is quiet. A point for which too few count within its time is left out.
+repeat before left out of the cache, and tells how fast the machine is just then. A repeat counts
+only if the references before and after it agree within 10 %, and as long as it would have taken on
+the quiet machine: on one that others use, too, everything is slower for a while, and kernels by
+different powers of what the reference is. Where the reference moved during the repeats of a point,
+they tell that power; a usual one holds where it did not. A point for which too few count within its
+time is left out.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
-from typing import Protocol
+from statistics import fmean, median
+from typing import NamedTuple, Protocol
 
 from infsim.calibrate.measure.kernel import Case
 
 DRIFT = 0.10
 """How far the reference may move."""
+SLOWEST = 1.6
+"""So many times the reference of the quiet machine, and a repeat does not count at all."""
+USUAL = 0.75
+"""By how much, in logarithms, kernels slow down when the reference does by 1: linear layers on a
+core of a shared EPYC 7003 by 0.5 to 1."""
+STEEPEST = 1.5
+"""Largest power."""
+USUAL_COUNTS = 0.03
+"""The usual power counts as much as repeats whose logarithms of the reference have this sum of
+squares: their own scatter of 0.04, over that of the powers of 0.23, squared."""
 QUIET = 0.1
 """The reference of a quiet machine is this quantile of many: neighbours only make it longer."""
 SAMPLE = 60
@@ -64,6 +77,13 @@ class Reading:
     runs: int
 
 
+class Repeat(NamedTuple):
+    """What a repeat took, and how many times as long as on the quiet machine the reference."""
+
+    time_s: float
+    slowness: float
+
+
 class Bench:
     """A clock, and the reference that every repeat takes turns with.
 
@@ -101,27 +121,49 @@ class Bench:
         """Measure a point; None if the reference beside it would not stand still."""
         timer = self.clock.timer(make)
         timer()
+        repeats: list[Repeat] = []
         times: list[float] = []
         lost_s = 0.0
-        steady = self._steady()
+        before = self._slowness()
         while not _enough(times):
-            took_s, before = timer(), steady
-            steady = self._steady()
-            if before and steady:
-                times.append(took_s)
+            took_s = timer()
+            after = self._slowness()
+            if _still(before, after):
+                repeats.append(Repeat(took_s, math.sqrt(before * after)))
+                times = at_rest(repeats)
             else:
                 lost_s += took_s + self.baseline_s
                 if lost_s > PATIENCE_S:
                     return None
+            before = after
         return Reading(median(times), _spread(times), len(times))
 
-    def _steady(self) -> bool:
-        return abs(self._reference() / self.baseline_s - 1) <= DRIFT
+    def _slowness(self) -> float:
+        return self._reference() / self.baseline_s
 
     def _quiet_s(self) -> float:
         for _ in range(3):
             self._reference()
         return sorted(self._reference() for _ in range(SAMPLE))[int(QUIET * SAMPLE)]
+
+
+def _still(before: float, after: float) -> bool:
+    """Whether the machine was the same before and after, and not too slow to tell."""
+    within = all(1 - DRIFT <= slowness <= SLOWEST for slowness in (before, after))
+    return within and abs(after / before - 1) <= DRIFT
+
+
+def at_rest(repeats: Sequence[Repeat]) -> list[float]:
+    """Return what repeats would have taken on the quiet machine."""
+    slowness = [math.log(repeat.slowness) for repeat in repeats]
+    time = [math.log(repeat.time_s) for repeat in repeats]
+    usual, middle = fmean(slowness), fmean(time)
+    moved = [x - usual for x in slowness]
+    together = sum(x * (y - middle) for x, y in zip(moved, time, strict=True))
+    power = together + USUAL_COUNTS * USUAL
+    power /= sum(x * x for x in moved) + USUAL_COUNTS
+    power = min(max(power, 0.0), STEEPEST)
+    return [repeat.time_s / repeat.slowness**power for repeat in repeats]
 
 
 def _spread(times: list[float]) -> float:

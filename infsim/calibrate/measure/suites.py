@@ -73,15 +73,39 @@ SUITES: dict[str, Suite] = {
 """Add an entry to measure further kernels: a function from shapes and device to kernels."""
 
 
-def kernels(names: Sequence[str], shapes: Shapes, device: str) -> Iterator[Kernel]:
+def kernels(
+    names: Sequence[str], shapes: Shapes, device: str, formats: Sequence[str] = ()
+) -> Iterator[Kernel]:
     """Yield the kernels of some suites.
+
+    Parameters
+    ----------
+    names : sequence of str
+    shapes : Shapes
+    device : str
+        ``cpu`` or ``cuda``.
+    formats : sequence of str
+        Of the weights, in linear layers and whole steps; all by default.
 
     Raises
     ------
     InputError
-        For an unknown suite.
+        For an unknown suite, and a format that none of them has.
     """
+    found = []
     for name in names:
         if name not in SUITES:
             raise InputError(f"unknown suite {name!r}{did_you_mean(name, SUITES)}", key="--only")
-        yield from SUITES[name](shapes, device)
+        found += SUITES[name](shapes, device)
+    weights = {k.columns["format"] for k in found if k.columns["kernel"] in _OF_WEIGHTS}
+    for form in formats:
+        if form not in weights:
+            near = did_you_mean(form, sorted(map(str, weights)))
+            raise InputError(f"no kernel multiplies {form!r} here{near}", key="--format")
+    for kernel in found:
+        of_weights = kernel.columns["kernel"] in _OF_WEIGHTS
+        if not formats or not of_weights or kernel.columns["format"] in formats:
+            yield kernel
+
+
+_OF_WEIGHTS = ("linear", "step")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from infsim.calibrate.measure.kernel import Case, Kernel, Maker
 from infsim.calibrate.measure.shapes import CHUNKS, CONTEXTS, Heads, Shapes
-from infsim.calibrate.measure.torch_case import TOLERANCE, case, random, require_torch
+from infsim.calibrate.measure.torch_case import TOLERANCE, case, random, require_torch, wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,18 +26,18 @@ MOST_ENTRIES = 2**17
 
 
 def attentions(shapes: Shapes, device: str) -> Iterator[Kernel]:
-    """Yield attention of each shape of heads in 16 bits, and in 32 on processors.
+    """Yield attention of each shape of heads in the usual number type, and in fp32 on processors.
 
     Keys and values come from memory, queries from the kernel before.
     """
-    for form in ("bf16", "fp32") if device == "cpu" else ("bf16",):
+    for form in dict.fromkeys((wide(device), "fp32")) if device == "cpu" else (wide(device),):
         for heads in shapes.attentions:
             attention = _Attention(heads, form, device)
             yield from (attention.decode(count) for count in DECODES)
             yield from (attention.prefill(1, prefix) for prefix in PREFIXES)
             yield from (attention.prefill(count, 0) for count in PROMPTS)
             # whether calls share a step depends neither on the format nor on the number of heads
-            if form == "bf16" and heads in shapes.undivided.attentions:
+            if form == wide(device) and heads in shapes.undivided.attentions:
                 yield from (attention.mixed(*step) for step in MIXED)
 
 

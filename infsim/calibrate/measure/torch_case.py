@@ -40,6 +40,12 @@ def require_torch() -> Any:
     return torch
 
 
+def wide(device: str) -> str:
+    """Return the number type in which activations are best kept: bf16 where it is multiplied."""
+    mkldnn = require_torch().ops.mkldnn
+    return "bf16" if device == "cuda" or mkldnn._is_mkldnn_bf16_supported() else "fp32"
+
+
 def random(*shape: int, form: str = "fp32", device: str = "cpu") -> Tensor:
     """Return normal values in a number format: zeros would cost less power, and no bits flip."""
     torch = require_torch()

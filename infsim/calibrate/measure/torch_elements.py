@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from infsim.calibrate.measure.kernel import Case, Kernel, Maker
 from infsim.calibrate.measure.shapes import TOKENS, Shapes
-from infsim.calibrate.measure.torch_case import TOLERANCE, case, random, require_torch, warm
+from infsim.calibrate.measure.torch_case import TOLERANCE, case, random, require_torch, warm, wide
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORM = "bf16"
-"""Number type of what passes between the kernels of a layer."""
 SEQUENCES = tuple(x for x in TOKENS if x <= 256)
 """Only sequences, not tokens, need logits."""
 TOP_SHARE = 0.1
@@ -28,19 +26,19 @@ Make = Callable[[int, int], Case]
 def elements(shapes: Shapes, device: str) -> Iterator[Kernel]:
     """Yield the kernels between the linear layers, and before and behind them."""
     for width in shapes.hidden:
-        yield _along_tokens("norm", "rms_norm", width, _norm(device))
-        yield _along_tokens("residual", "add", width, _add(device))
+        yield _along_tokens("norm", "rms_norm", width, device, _norm(device))
+        yield _along_tokens("residual", "add", width, device, _add(device))
     for width in shapes.inner:
-        yield _along_tokens("activation", "silu_mul", width, _silu(device))
+        yield _along_tokens("activation", "silu_mul", width, device, _silu(device))
     for heads in shapes.attentions:
         width = (heads.heads + heads.kv_heads) * heads.head_dim
-        yield _along_tokens("rotary", "rotary", width, _rotary(device, heads.head_dim))
+        yield _along_tokens("rotary", "rotary", width, device, _rotary(device, heads.head_dim))
         width = 2 * heads.kv_heads * heads.head_dim
-        yield _along_tokens("kv_write", "index_copy", width, _kv_write(device))
+        yield _along_tokens("kv_write", "index_copy", width, device, _kv_write(device))
     for vocabulary, hidden in shapes.vocabularies:
         yield _embedding(vocabulary, hidden, device)
         yield _head(vocabulary, hidden, device)
-        yield _along_tokens("sample", "argmax", vocabulary, _argmax(device), SEQUENCES)
+        yield _along_tokens("sample", "argmax", vocabulary, device, _argmax(device), SEQUENCES)
 
 
 def codecs(shapes: Shapes, device: str) -> Iterator[Kernel]:
@@ -51,22 +49,32 @@ def codecs(shapes: Shapes, device: str) -> Iterator[Kernel]:
             yield _codec("dequantize", name, width, device, encode, decode, tolerance)
 
 
+def _random(*shape: int, device: str) -> Tensor:
+    """Values as they pass between the kernels of a layer."""
+    return random(*shape, form=wide(device), device=device)
+
+
 def _along_tokens(
-    kernel: str, name: str, width: int, make: Make, points: tuple[int, ...] = TOKENS
+    kernel: str,
+    name: str,
+    width: int,
+    device: str,
+    make: Make,
+    points: tuple[int, ...] = TOKENS,
 ) -> Kernel:
     def prepare() -> Maker:
         return lambda tokens: make(tokens, width)
 
     columns: dict[str, str | int | float] = {
-        "kernel": kernel, "name": name, "format": FORM, "library": "torch", "n": width,
+        "kernel": kernel, "name": name, "format": wide(device), "library": "torch", "n": width,
     }  # fmt: skip
-    return Kernel(columns, "tokens", points, prepare, TOLERANCE[FORM])
+    return Kernel(columns, "tokens", points, prepare, TOLERANCE[wide(device)])
 
 
 def _norm(device: str) -> Make:
     def make(tokens: int, width: int) -> Case:
         norm = require_torch().nn.functional.rms_norm
-        x, gain = (random(*s, form=FORM, device=device) for s in ((tokens, width), (width,)))
+        x, gain = (_random(*s, device=device) for s in ((tokens, width), (width,)))
         exact = x.double()
 
         def reference() -> Tensor:
@@ -80,7 +88,7 @@ def _norm(device: str) -> Make:
 
 def _add(device: str) -> Make:
     def make(tokens: int, width: int) -> Case:
-        x, y = (random(tokens, width, form=FORM, device=device) for _ in range(2))
+        x, y = (_random(tokens, width, device=device) for _ in range(2))
         return warm(lambda: x + y, lambda: x.double() + y.double())
 
     return make
@@ -89,7 +97,7 @@ def _add(device: str) -> Make:
 def _silu(device: str) -> Make:
     def make(tokens: int, width: int) -> Case:
         silu = require_torch().nn.functional.silu
-        both = random(tokens, 2 * width, form=FORM, device=device)
+        both = _random(tokens, 2 * width, device=device)
         gate, up = both.chunk(2, -1)
         exact = gate.double()
         return warm(lambda: silu(gate) * up, lambda: exact / (1 + (-exact).exp()) * up.double())
@@ -100,7 +108,7 @@ def _silu(device: str) -> Make:
 def _rotary(device: str, head_dim: int) -> Make:
     def make(tokens: int, width: int) -> Case:
         torch = require_torch()
-        x = random(tokens, width // head_dim, head_dim, form=FORM, device=device)
+        x = _random(tokens, width // head_dim, head_dim, device=device)
         angle = torch.rand(tokens, 1, head_dim, device=device)
         cos, sin = (f(angle).to(x.dtype) for f in (torch.cos, torch.sin))
 
@@ -118,9 +126,9 @@ def _rotary(device: str, head_dim: int) -> Make:
 def _kv_write(device: str) -> Make:
     def make(tokens: int, width: int) -> Case:
         torch = require_torch()
-        cache = random(2 * tokens, width, form=FORM, device=device)
+        cache = _random(2 * tokens, width, device=device)
         slots = torch.randperm(2 * tokens, device=device)[:tokens]
-        new = random(tokens, width, form=FORM, device=device)
+        new = _random(tokens, width, device=device)
 
         def reference() -> Tensor:
             exact = cache.double()
@@ -134,7 +142,7 @@ def _kv_write(device: str) -> Make:
 
 def _argmax(device: str) -> Make:
     def make(tokens: int, width: int) -> Case:
-        logits = random(tokens, width, form=FORM, device=device)
+        logits = _random(tokens, width, device=device)
 
         def reference() -> Tensor:  # of several largest values any may be taken
             return logits.double().amax(-1)
@@ -152,7 +160,7 @@ def _argmax(device: str) -> Make:
 def _embedding(vocabulary: int, hidden: int, device: str) -> Kernel:
     def prepare() -> Maker:
         torch = require_torch()
-        table = random(vocabulary, hidden, form=FORM, device=device)
+        table = _random(vocabulary, hidden, device=device)
 
         def make(tokens: int) -> Case:
             ids = torch.randint(vocabulary, (tokens,), device=device)
@@ -161,19 +169,19 @@ def _embedding(vocabulary: int, hidden: int, device: str) -> Kernel:
         return make
 
     columns: dict[str, str | int | float] = {
-        "kernel": "embedding", "name": "embedding", "format": FORM, "library": "torch",
+        "kernel": "embedding", "name": "embedding", "format": wide(device), "library": "torch",
         "n": hidden,
     }  # fmt: skip
-    return Kernel(columns, "tokens", TOKENS, prepare, TOLERANCE[FORM])
+    return Kernel(columns, "tokens", TOKENS, prepare, TOLERANCE[wide(device)])
 
 
 def _head(vocabulary: int, hidden: int, device: str) -> Kernel:
     def prepare() -> Maker:
         linear = require_torch().nn.functional.linear
-        weights = random(vocabulary, hidden, form=FORM, device=device)
+        weights = _random(vocabulary, hidden, device=device)
 
         def make(tokens: int) -> Case:
-            x = random(tokens, hidden, form=FORM, device=device)
+            x = _random(tokens, hidden, device=device)
 
             def reference() -> Tensor:
                 return x.double() @ weights.double().T
@@ -183,10 +191,10 @@ def _head(vocabulary: int, hidden: int, device: str) -> Kernel:
         return make
 
     columns: dict[str, str | int | float] = {
-        "kernel": "head", "name": "head", "format": FORM, "library": "torch",
+        "kernel": "head", "name": "head", "format": wide(device), "library": "torch",
         "n": vocabulary, "k": hidden,
     }  # fmt: skip
-    return Kernel(columns, "tokens", SEQUENCES, prepare, TOLERANCE[FORM])
+    return Kernel(columns, "tokens", SEQUENCES, prepare, TOLERANCE[wide(device)])
 
 
 def _codec(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from infsim.calibrate.measure.torch_case import random, require_torch
+from infsim.calibrate.measure.torch_case import random, require_torch, wide
 from infsim.calibrate.measure.torch_linear import Build, Layer, dense, quantized
 from infsim.errors import InputError, did_you_mean
 from infsim.model.architecture import Architecture
@@ -18,8 +18,6 @@ from infsim.model.catalog import load_format
 if TYPE_CHECKING:
     from torch import Tensor
 
-WIDE = "bf16"
-"""Number type of activations, KV cache and head."""
 EPSILON = 1e-6
 
 Attend = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
@@ -45,11 +43,11 @@ class Form:
 
 
 def forms(device: str) -> list[Form]:
-    """Return the formats whose activations are `WIDE`."""
-    return [Form(WIDE, "torch", dense)] + [
+    """Return the formats whose activations are in the number type that is `wide` there."""
+    return [Form(wide(device), "torch", dense)] + [
         Form(name, library, build)
         for name, library, build, activations in quantized(device)
-        if activations == WIDE
+        if activations == wide(device)
     ]
 
 
@@ -83,14 +81,14 @@ def random_weights(model: Architecture, form: Form, device: str) -> Weights:
     """Random values, scaled so that activations keep their size; the last ones made are kept."""
 
     def matrix(n: int, k: int) -> Tensor:
-        return random(n, k, form=WIDE, device=device) / k**0.5
+        return random(n, k, form=wide(device), device=device) / k**0.5
 
     linears = model.graph().operators[0].linears
     first = {m.name: matrix(m.n, m.k) for m in linears}
     layers = [{name: form.build(values) for name, values in first.items()}]
     for _ in range(1, model.layers):
         layers += [{m.name: form.build(matrix(m.n, m.k)) for m in linears}]
-    gain = require_torch().ones_like(random(model.hidden, form=WIDE, device=device))
+    gain = require_torch().ones_like(random(model.hidden, form=wide(device), device=device))
     head = matrix(model.vocabulary, model.hidden)
     weights = model.layers * sum(m.n * m.k for m in linears)
     size_bytes = weights * load_format(form.name).weight_bits / 8 + head.nbytes

@@ -1,6 +1,6 @@
 """Whole steps of a model with random weights: decodes, chunks of prompts, and both in one batch.
 
-The sum of kernels can be held against them, in bf16 and in the quantized formats. Each layer has
+The sum of kernels can be held against them, dense and in the quantized formats. Each layer has
 weights and a KV cache of its own, so that all come from memory as in an engine; what an engine does
 between steps is left out.
 """
@@ -15,10 +15,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from infsim.calibrate.measure.kernel import Case, Kernel, Maker
-from infsim.calibrate.measure.torch_case import TOLERANCE, random, relative_error, require_torch
+from infsim.calibrate.measure.torch_case import (
+    TOLERANCE,
+    random,
+    relative_error,
+    require_torch,
+    wide,
+)
 from infsim.calibrate.measure.torch_linear import Layer, dense
 from infsim.calibrate.measure.torch_model import (
-    WIDE,
     Form,
     Layers,
     Weights,
@@ -103,11 +108,13 @@ class _Step:
         self._layers, self._weights = Layers(model, weights), weights
         self._chunk, self._decodes = chunk, decodes
         device = str(weights.gain.device)
-        self._x = random(chunk + decodes, model.hidden, form=WIDE, device=device)
+        self._x = random(chunk + decodes, model.hidden, form=wide(device), device=device)
         angle = torch.rand(chunk + decodes, 1, model.head_dim, device=device)
         self._cos, self._sin = (f(angle).to(self._x.dtype) for f in (torch.cos, torch.sin))
         shape = 2, decodes, model.kv_heads, context, model.head_dim
-        self._caches = [random(*shape, form=WIDE, device=device) for _ in range(model.layers)]
+        self._caches = [
+            random(*shape, form=wide(device), device=device) for _ in range(model.layers)
+        ]
 
     @property
     def cold_bytes(self) -> float:

@@ -13,8 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from infsim.calibrate.llama_cpp.library import Piece
-from infsim.calibrate.measure.torch_case import random, require_torch
-from infsim.calibrate.measure.torch_model import WIDE, Form, Layers, random_weights
+from infsim.calibrate.measure.torch_case import random, require_torch, wide
+from infsim.calibrate.measure.torch_model import Form, Layers, random_weights
 from infsim.model.architecture import Architecture
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class TorchEngine:
         self._device = device
         shape = sequences, model.kv_heads, longest, model.head_dim
         self._caches = [
-            tuple(random(*shape, form=WIDE, device=device) for _ in range(2))
+            tuple(random(*shape, form=wide(device), device=device) for _ in range(2))
             for _ in range(model.layers)
         ]
         rate = ROTARY_BASE ** -(torch.arange(0, model.head_dim, 2) / model.head_dim)

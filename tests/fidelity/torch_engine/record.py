@@ -1,9 +1,9 @@
 """Record what an engine of calibrated kernels does: traces with continuous batching.
 
-    infsim calibrate run --out calibration/epyc-7763-core --model smollm2-135m
-    infsim calibrate fit calibration/epyc-7763-core --out calibration/epyc-7763-core/costs.json
     pip install -e ".[calibrate]"
-    python -m tests.fidelity.torch_engine.record
+    infsim calibrate run --out calibration/epyc-7763-core --model smollm2-135m --format fp32
+    infsim calibrate fit calibration/epyc-7763-core --out calibration/epyc-7763-core/costs.json
+    python -m tests.fidelity.torch_engine.record --format fp32
 
 Nothing is fitted to these runs, nor to any other steps of the engine: they are priced by the sum of
 the kernels that were measured one by one. For each format three traces that all come at once (the
@@ -41,7 +41,9 @@ from tests.fidelity.torch_engine.engine import TorchEngine
 
 RECORDED = data_folder("calibration/recorded") / "torch"
 LIMITS, LENGTHS = Limits(tokens=64, sequences=8), Lengths(prompt=24, output=12)
-FORMATS = ("bf16", "w8a16", "w8a8")
+FORMATS = ("fp32", "w8a8")
+LEARNED = 60, 6
+"""Requests of the traces, and times that they are served, to learn how steps slow down."""
 
 
 def main() -> None:
@@ -59,6 +61,7 @@ def main() -> None:
     for form in arguments.format or FORMATS:
         with undisturbed():
             stand, slower = _bench(arguments.model, form, arguments.device, calibrated)
+            stand.learn(*LEARNED)
             recorder = Recorder(form, stand, requests)
             recorder.record()
         out = arguments.out / form
@@ -72,6 +75,7 @@ def main() -> None:
             "kernels": {"device": arguments.hardware, "model": arguments.model},
             "machine": description(arguments.device),
             "reference": round(slower, 4),
+            "elasticity": [round(x, 3) for x in stand.clock.elasticity],
             "recorded": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
             **recorder.meta(),
         }
