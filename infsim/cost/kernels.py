@@ -278,11 +278,11 @@ def linear_table(calibration: Calibration, form: Format) -> LinearTable | None:
 
 
 def _attention_tables(calibration: Calibration, form: Format) -> list[AttentionTable]:
-    return [
-        table
-        for table in calibration.attentions
-        if load_format(table.format).weight_bits == form.kv_bits
-    ]
+    """Tables in as many bits as the KV cache; a processor without 16 bits computes in 32."""
+    tables: dict[float, list[AttentionTable]] = {}
+    for table in calibration.attentions:
+        tables.setdefault(load_format(table.format).weight_bits, []).append(table)
+    return tables.get(form.kv_bits) or (tables.get(32, []) if form.kv_bits == 16 else [])
 
 
 def _kind(form: Format) -> tuple[object, ...]:

@@ -144,6 +144,14 @@ def test_operators_without_matrices_are_not_covered() -> None:
     assert not covers(a_calibration(), load_format("fp8"), TINY)
 
 
+def test_attention_is_in_32_bits_where_16_were_not_measured() -> None:
+    tables = a_calibration().attentions
+    wide = a_calibration(attentions=tuple(replace(table, format="fp32") for table in tables))
+    assert covers(wide, BF16, TINY)
+    assert not covers(wide, replace(BF16, kv_bits=8), TINY)
+    assert not covers(a_calibration(), replace(BF16, kv_bits=32), TINY)
+
+
 SCENARIO = """
 name: one
 model: llama-3.1-8b

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # mypy: disable-error-code="import-not-found, import-untyped, no-untyped-call, unused-ignore"
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from infsim.calibrate.measure.kernel import Case, Kernel, Maker
 from infsim.calibrate.measure.shapes import SMALL, TOKENS, Matrix, Shapes
-from infsim.calibrate.measure.torch_case import TOLERANCE
+from infsim.calibrate.measure.torch_case import TOLERANCE, TWIN
 
 Array = NDArray[np.float32]
 GROUP = 128
@@ -46,6 +46,7 @@ def _linear(matrix: Matrix, form: str, library: str, build: Callable[[Array], _G
         draws = np.random.default_rng(0)
         weights = draws.standard_normal((matrix.k, matrix.n), dtype=np.float32)
         session = _session(build(weights), matrix)
+        twin = _session(build(weights[:TWIN, :TWIN]), replace(matrix, n=TWIN, k=TWIN))
         true = weights.astype(np.float64)
 
         def make(tokens: int) -> Case:
@@ -59,7 +60,8 @@ def _linear(matrix: Matrix, form: str, library: str, build: Callable[[Array], _G
                 exact = x.astype(np.float64) @ true
                 return float(np.linalg.norm(run() - exact) / np.linalg.norm(exact))
 
-            return Case(run, error, touch=x.sum)
+            y = x[:, :TWIN].copy()
+            return Case(run, error, touch=lambda: (twin.run(None, {"x": y}), x.sum()))
 
         return make
 

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from infsim.calibrate.measure.kernel import Case, Kernel, Maker
 from infsim.calibrate.measure.shapes import TOKENS, Shapes
-from infsim.calibrate.measure.torch_case import TOLERANCE, case, random, require_torch, warm, wide
+from infsim.calibrate.measure.torch_case import (
+    TOLERANCE,
+    TWIN,
+    case,
+    random,
+    require_torch,
+    warm,
+    wide,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -179,6 +187,7 @@ def _head(vocabulary: int, hidden: int, device: str) -> Kernel:
     def prepare() -> Maker:
         linear = require_torch().nn.functional.linear
         weights = _random(vocabulary, hidden, device=device)
+        twin = _random(TWIN, hidden, device=device)
 
         def make(tokens: int) -> Case:
             x = _random(tokens, hidden, device=device)
@@ -186,7 +195,9 @@ def _head(vocabulary: int, hidden: int, device: str) -> Kernel:
             def reference() -> Tensor:
                 return x.double() @ weights.double().T
 
-            return case(lambda: linear(x, weights), reference, x.sum, weights.nbytes)
+            return case(
+                lambda: linear(x, weights), reference, lambda: linear(x, twin), weights.nbytes
+            )
 
         return make
 

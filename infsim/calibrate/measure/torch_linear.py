@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from infsim.calibrate.measure.kernel import Case, Kernel, Maker
 from infsim.calibrate.measure.shapes import SMALL, TOKENS, Matrix, Shapes
-from infsim.calibrate.measure.torch_case import TOLERANCE, case, random, require_torch
+from infsim.calibrate.measure.torch_case import TOLERANCE, TWIN, case, random, require_torch
 from infsim.model.catalog import load_format
 
 if TYPE_CHECKING:
@@ -55,11 +55,16 @@ def linear(
     def prepare() -> Maker:
         weights = random(matrix.n, matrix.k, form=activations, device=device)
         layer = build(weights)
+        twin = build(random(TWIN, TWIN, form=activations, device=device))
 
         def make(tokens: int) -> Case:
             x = random(tokens, matrix.k, form=activations, device=device)
+            y = random(tokens, TWIN, form=activations, device=device)
             return case(
-                lambda: layer(x), lambda: x.double() @ weights.double().T, x.sum, cold_bytes
+                lambda: layer(x),
+                lambda: x.double() @ weights.double().T,
+                lambda: (twin(y), x.sum()),
+                cold_bytes,
             )
 
         return make

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from infsim.calibrate.measure.kernel import Case, Kernel, Maker
 from infsim.calibrate.measure.shapes import TOKENS, Matrix, Shapes
-from infsim.calibrate.measure.torch_case import TOLERANCE, case, random, require_torch
+from infsim.calibrate.measure.torch_case import TOLERANCE, TWIN, case, random, require_torch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,12 +40,19 @@ def _sparse(matrix: Matrix, form: str, pattern: str, density: float, device: str
     def prepare() -> Maker:
         weights = prune(random(matrix.n, matrix.k, form=form, device=device), density)
         layer = build(weights)
+        twin = build(prune(random(TWIN, TWIN, form=form, device=device), density))
         cold_bytes = density * weights.nbytes
 
         def make(tokens: int) -> Case:
             # features by tokens: the layout in which these kernels multiply without a copy
             x = random(matrix.k, tokens, form=form, device=device)
-            return case(lambda: layer(x), lambda: weights.double() @ x.double(), x.sum, cold_bytes)
+            y = random(TWIN, tokens, form=form, device=device)
+            return case(
+                lambda: layer(x),
+                lambda: weights.double() @ x.double(),
+                lambda: (twin(y), x.sum()),
+                cold_bytes,
+            )
 
         return make
 

@@ -42,7 +42,8 @@ from tests.fidelity.torch_engine.engine import TorchEngine
 RECORDED = data_folder("calibration/recorded") / "torch"
 LIMITS, LENGTHS = Limits(tokens=64, sequences=8), Lengths(prompt=24, output=12)
 FORMATS = ("fp32", "w8a8")
-LEARNED = 60, 6
+LOADS = 0.5, 0.8
+LEARNED = 40, 6
 """Requests of the traces, and times that they are served, to learn how steps slow down."""
 
 
@@ -54,10 +55,10 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--hardware", default="epyc-7763-core", help="a calibrated device")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--requests", type=int, default=100, help="of each run")
+    parser.add_argument("--requests", type=int, default=60, help="of each run")
     arguments = parser.parse_args()
     calibrated = KernelTable.read(data_folder("calibration") / arguments.hardware)
-    requests = dict.fromkeys((0.3, 0.6, 0.85, SATURATED), arguments.requests)
+    requests = dict.fromkeys((*LOADS, SATURATED), arguments.requests)
     for form in arguments.format or FORMATS:
         with undisturbed():
             stand, slower = _bench(arguments.model, form, arguments.device, calibrated)
