@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infsim.fidelity.pipeline_steps import KNOTS, TableStepCost, fit
+from infsim.fidelity.pipeline_steps import GRAIN, KNOTS, TableStepCost, fit
 
 TOKEN_S, PAIR_S, ENTRY_S, BASE_S = 1.5e-4, 2e-7, 1e-6, 1e-3
 
@@ -60,9 +60,25 @@ def test_several_short_prompts_take_no_longer_than_a_long_one(seed: int, prompts
 @settings(max_examples=25, deadline=None)
 def test_more_work_takes_no_less_time(seed: int) -> None:
     cost = fit(steps(seed, 0.1))
-    alone_s = [cost.step_s(n, 0, 0, 0, 0, 1) for n in range(1, KNOTS[-1] + 1)]
-    assert (np.diff(alone_s) >= 0).all()
+    alone_s = np.array([cost.step_s(n, 0, 0, 0, 0, 1) for n in range(1, KNOTS[-1] + 1)])
+    assert (np.diff(alone_s[:GRAIN]) >= 0).all()
+    assert (alone_s[2 * GRAIN :] >= alone_s[GRAIN:-GRAIN]).all()
     assert cost.step_s(10, 55, 10, 0, 0, 1) <= cost.step_s(10, 100, 10, 0, 0, 1)
     base_s, slope_s, _ = cost.decode_line(4, 100)
     assert slope_s >= 0
     assert cost.step_s(0, 0, 0, 4, 400, 4) == pytest.approx(base_s + 400 * slope_s)
+
+
+def test_remainders_of_the_rows_that_are_multiplied_at_a_time_are_found() -> None:
+    measured = steps(0, 0.02)
+    rng = np.random.default_rng(1)
+    lengths = rng.integers(GRAIN + 1, KNOTS[-1], 400)
+    prompts = {name: np.zeros(400) for name in measured} | {
+        "prefill_tokens": lengths,
+        "prefill_pairs": lengths * (lengths + 1) / 2,
+        "time_us": 1e6 * (BASE_S + TOKEN_S * lengths + PAIR_S * lengths * (lengths + 1) / 2),
+    }
+    prompts["time_us"] = prompts["time_us"] + 700 * (lengths % GRAIN == 3)
+    cost = fit({name: np.concatenate([measured[name], prompts[name]]) for name in measured})
+    rounder, odd = (time_s(cost, 1, length) for length in (64, 67))
+    assert odd - rounder == pytest.approx(3 * TOKEN_S + 0.7e-3, rel=0.1)

@@ -92,7 +92,7 @@ def kernels(
     InputError
         For an unknown suite, and a format that none of them has.
     """
-    found = []
+    found: list[Kernel] = []
     for name in names:
         if name not in SUITES:
             raise InputError(f"unknown suite {name!r}{did_you_mean(name, SUITES)}", key="--only")
