@@ -183,6 +183,8 @@ class Calibration:
     iteration_s : float or None
         Time of an iteration beside its kernels; None if that is not known, and the device's own
         ``overhead_s`` holds.
+    operator_s : float
+        Time of an operator (a layer) beside its kernels, where whole steps were measured.
     power : PowerTable or None
         Power in iterations; None where it was not measured, and the declared one holds.
     errors : sequence of mapping
@@ -199,6 +201,7 @@ class Calibration:
     elements: tuple[ElementTable, ...] = ()
     collectives: tuple[CollectiveTable, ...] = ()
     iteration_s: float | None = None
+    operator_s: float = 0.0
     power: PowerTable | None = None
     errors: Sequence[Mapping[str, Any]] = ()
     notes: tuple[str, ...] = ()
@@ -217,6 +220,7 @@ class Calibration:
             "notes": list(self.notes),
             "errors": [dict(error) for error in self.errors],
             "iteration_us": None if self.iteration_s is None else _us([self.iteration_s])[0],
+            "operator_us": _us([self.operator_s])[0],
             "power": None if self.power is None else self.power.to_json(),
             "linear": [_linear_json(table) for table in self.linears],
             "attention": [_attention_json(table) for table in self.attentions],
@@ -238,7 +242,7 @@ class Calibration:
         """
         known = (
             "device", "source", "licence", "notes", "errors", "iteration_us",
-            "power", "linear", "attention", "element", "collective",
+            "operator_us", "power", "linear", "attention", "element", "collective",
         )  # fmt: skip
         for key in data:
             if key not in known:
@@ -260,6 +264,7 @@ class Calibration:
                     for entry in data["collective"]
                 ),
                 iteration_s=None if iteration is None else iteration * MICRO,
+                operator_s=data["operator_us"] * MICRO,
                 power=None if power is None else PowerTable.from_json(power),
                 errors=tuple(data["errors"]),
                 notes=tuple(data["notes"]),

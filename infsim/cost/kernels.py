@@ -111,7 +111,8 @@ class SpanKernels:
     def overhead_s(self) -> float:
         """Seconds of an iteration beside its kernels."""
         known = self._calibration.iteration_s
-        return self._node.device.overhead_s if known is None else known
+        iteration_s = self._node.device.overhead_s if known is None else known
+        return iteration_s + len(self._operators) * self._calibration.operator_s
 
     # --- by tokens
 

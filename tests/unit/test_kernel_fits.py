@@ -16,7 +16,7 @@ from infsim.calibrate.fit.device import fit_device
 from infsim.calibrate.fit.errors import one_by_one, summary
 from infsim.calibrate.fit.linear import between, fit_linears
 from infsim.calibrate.fit.thin import points_kept, thinned, thinned_curve
-from infsim.calibrate.fit.whole_steps import whole_step_errors
+from infsim.calibrate.fit.whole_steps import whole_step_errors, whole_steps
 from infsim.calibrate.fit.write import write_calibration
 from infsim.calibrate.table import KernelTable, Meta
 from infsim.cli.main import main
@@ -179,11 +179,23 @@ def test_whole_steps_are_held_against_the_sum_of_kernels() -> None:
                 "time_s": cost.step_s(64, 64 * 10 + 64 * 65 / 2, 74, 0, 0, 1) / 1.02},
         step | {"name": "unheard-of", "prefills": 1, "chunk": 64, "time_s": 1.0},
     ]  # fmt: skip
-    (error,) = whole_step_errors(KernelTable.from_rows(rows + steps, META), known)
+    found = whole_steps(KernelTable.from_rows(rows + steps, META), known)
+    (error,) = whole_step_errors(found)
     assert (error["what"], error["format"], error["points"]) == ("whole steps", "bf16", 2)
     assert error["median"] == pytest.approx(0.02)
     fitted = fit_device([KernelTable.from_rows(rows + steps, META)])
     assert error in list(fitted.errors)
+    assert fitted.operator_s == 0  # steps are shorter than the sum
+
+    longer = [step | {"time_s": 1.02 * step["time_s"] + 1e-4 * len(operators)} for step in steps]
+    fitted = fit_device([KernelTable.from_rows(rows + longer, META)])
+    assert fitted.operator_s == pytest.approx(1e-4)
+    (error,) = (e for e in fitted.errors if e["what"] == "whole steps")
+    assert error["median"] == pytest.approx(0, abs=1e-9)
+    again = MeasuredStepCost(
+        Node("n", load_device("rtx-4090")), load_format("bf16"), operators, fitted
+    )
+    assert again.step_s(0, 0, 0, 4, 400, 4) == pytest.approx(longer[0]["time_s"])
 
 
 def test_a_format_takes_its_own_table_before_that_of_one_alike() -> None:

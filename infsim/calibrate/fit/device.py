@@ -18,7 +18,7 @@ from infsim.calibrate.fit.errors import (
 )
 from infsim.calibrate.fit.linear import fit_linears
 from infsim.calibrate.fit.thin import thinned
-from infsim.calibrate.fit.whole_steps import whole_step_errors
+from infsim.calibrate.fit.whole_steps import operator_s, whole_step_errors, whole_steps
 from infsim.calibrate.table import KernelTable, concatenate
 from infsim.cluster.device import load_device
 from infsim.cost.calibration import Calibration
@@ -82,7 +82,9 @@ def fit_device(tables: Sequence[KernelTable], device: str | None = None) -> Cali
         power=_power(tables),
         notes=tuple(notes),
     )
-    return replace(fitted, errors=(*errors, *whole_step_errors(rows, fitted)))
+    steps = whole_steps(rows, fitted)
+    errors += whole_step_errors(steps)
+    return replace(fitted, operator_s=operator_s(steps), errors=errors)
 
 
 def _power(tables: Sequence[KernelTable]) -> PowerTable | None:
