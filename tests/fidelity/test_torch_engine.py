@@ -2,12 +2,80 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from infsim.calibrate.llama_cpp.clock import Steadiness
 from infsim.calibrate.llama_cpp.library import Piece
+from infsim.calibrate.llama_cpp.server import Limits, Server, trace
+from infsim.calibrate.llama_cpp.table import write_table
+from infsim.cost.interface import StepCost
+from infsim.fidelity.served import compare_served
 from infsim.model.catalog import load_architecture
+from tests.fidelity.serving import TIMES, Run, request_table
+from tests.fidelity.test_measured_core import cost
+
+DEVICE, MODEL = "epyc-7763-core", "smollm2-135m"
+LIMITS = Limits(tokens=64, sequences=8)
+
+
+class Exact:
+    """An engine that takes exactly as long as its kernels, and the clock by which it does."""
+
+    def __init__(self, kernels: StepCost) -> None:
+        self.kernels = kernels
+        self.time_s = 0.0
+
+    def step(self, pieces: Sequence[Piece]) -> list[int]:
+        chunks = [p for p in pieces if p.start == 0 or len(p.tokens) > 1 or not p.wants_token]
+        decodes = [p for p in pieces if p not in chunks]
+        self.time_s = self.kernels.step_s(
+            sum(len(p.tokens) for p in chunks),
+            sum(len(p.tokens) * (p.start + (len(p.tokens) + 1) / 2) for p in chunks),
+            sum(p.start + len(p.tokens) for p in chunks),
+            len(decodes),
+            sum(p.start + 1 for p in decodes),
+            sum(p.wants_token for p in pieces),
+        )
+        return [0 for p in pieces if p.wants_token]
+
+    def forget(self, sequence: int, start: int = 0) -> None: ...
+    def start(self) -> None: ...
+    def refresh(self) -> None: ...
+    def stop(self, tokens: int) -> float:
+        return self.time_s
+
+
+@pytest.mark.parametrize("form", ["fp32", "w8a8"])
+def test_an_engine_that_takes_as_long_as_its_kernels_is_met(tmp_path: Path, form: str) -> None:
+    """No step of it is known: the kernels of the device price the recorded run."""
+    runs = []
+    for load, rate in ((0.0, np.inf), (0.5, 2.0)):
+        given = trace(rate, 40, 1)
+        engine = Exact(cost(form, DEVICE, MODEL))
+        served = Server(engine, 100, engine, LIMITS).serve(given, 1)
+        still = Steadiness(1.0, 0.0, 0.0)
+        runs += [Run(load, 1, time, given, served, 1.0, still) for time in range(TIMES)]
+    write_table(request_table(runs), tmp_path / "requests.parquet")
+    meta = {
+        "name": "exact", "format": form, "engine": "made up", "recorded": "2026-11-30 00:00",
+        "kernels": {"device": DEVICE, "model": MODEL}, "machine": {"processor": "any"},
+        "token_budget": LIMITS.tokens, "max_sequences": LIMITS.sequences,
+        "runs": [{"load": run.load, "seed": run.seed, "time": run.time} for run in runs],
+    }  # fmt: skip
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    found = compare_served(tmp_path)
+    assert len(found.rows) == 19
+    assert found.capacity is not None
+    # the engine takes the last token of a prompt for a decode where it comes alone
+    assert found.capacity.error == pytest.approx(0, abs=0.01)
+    latencies = [row for row in found.rows if row != found.capacity]
+    assert {row.name: row.error for row in latencies if abs(row.error) > 1e-4} == {}
 
 
 def small_engine(sequences: int = 4):  # type: ignore[no-untyped-def]
@@ -17,7 +85,7 @@ def small_engine(sequences: int = 4):  # type: ignore[no-untyped-def]
 
     torch.manual_seed(0)
     model = replace(
-        load_architecture("smollm2-135m"),
+        load_architecture(MODEL),
         layers=2, hidden=128, heads=4, kv_heads=2, head_dim=32, ffn=256, vocabulary=200,
     )  # fmt: skip
     return TorchEngine(model, forms("cpu")[0], sequences, longest=64)

@@ -59,7 +59,12 @@ def put(name: str, row: int, value: float) -> Callable[[dict[str, Any]], None]:
     return change
 
 
-LLAMA_CPP_DAMAGES: list[tuple[Callable[[Path], None], str]] = [
+def priced_by(**kernels: str) -> Callable[[Path], None]:
+    """Say that the kernels of a device price the model, stored in fp32."""
+    return change_meta(lambda meta: meta.update(kernels=kernels, format="fp32"))
+
+
+SERVED_DAMAGES: list[tuple[Callable[[Path], None], str]] = [
     (cut("meta.json"), r"meta\.json: not JSON"),
     (cut("steps.parquet"), r"steps\.parquet: cannot be read"),
     (lambda folder: (folder / "steps.parquet").unlink(), r"steps\.parquet: cannot be read"),
@@ -77,6 +82,9 @@ LLAMA_CPP_DAMAGES: list[tuple[Callable[[Path], None], str]] = [
         change_meta(lambda m: m.update(max_sequences=0)),
         "of at most 8 decodes, where max_sequences is 0",
     ),
+    (priced_by(device="epyc-7763-core"), r"meta\.json: kernels: no 'model'"),
+    (priced_by(device="h200", model="smollm2-135m"), "in fp32 were not measured on h200"),
+    (priced_by(device="epyc-7763-core", model="smolm2"), "smolm2.*did you mean"),
     (change_table("requests", lambda c: c.pop("queue_us")), "no column 'queue_us'"),
     (change_table("requests", put("decode_us", 4, np.nan)), "decode_us is nan in row 5"),
     (change_table("requests", put("queue_us", 4, -1)), "queue_us is -1.0 in row 5"),
@@ -91,8 +99,8 @@ LLAMA_CPP_DAMAGES: list[tuple[Callable[[Path], None], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("damage", "said"), LLAMA_CPP_DAMAGES)
-def test_damaged_runs_of_llama_cpp_are_refused(
+@pytest.mark.parametrize(("damage", "said"), SERVED_DAMAGES)
+def test_damaged_runs_of_an_engine_are_refused(
     tmp_path: Path, damage: Callable[[Path], None], said: str
 ) -> None:
     damage(small(tmp_path))

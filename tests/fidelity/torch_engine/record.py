@@ -3,14 +3,14 @@
     pip install -e ".[calibrate]"
     infsim calibrate run --out calibration/epyc-7763-core --model smollm2-135m --format fp32
     infsim calibrate fit calibration/epyc-7763-core --out calibration/epyc-7763-core/costs.json
-    python -m tests.fidelity.torch_engine.record --format fp32
+    python -m tests.fidelity.torch_engine.record --format fp32 --out runs
 
 Nothing is fitted to these runs, nor to any other steps of the engine: they are priced by the sum of
 the kernels that were measured one by one. For each format three traces that all come at once (the
 capacity), then Poisson arrivals at shares of that capacity, three seeds each, everything twice.
-Steps count relative to the reference kernel of the calibration, which is computed between them;
-``meta.json`` says how long it took beside the calibration. On CUDA the engine launches its kernels
-one by one, and times are those of the wall clock.
+Steps count relative to the reference kernel of the calibration, which is computed between them. If
+it takes 10 % more or less than then, the machine is another one, and nothing is recorded. On CUDA
+the engine launches its kernels one by one, and times are those of the wall clock.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from infsim.calibrate.llama_cpp.bench import SATURATED, StepBench
+from infsim.calibrate.llama_cpp.bench import SATURATED, StepBench, UnsteadyError
 from infsim.calibrate.llama_cpp.clock import SteadyClock
 from infsim.calibrate.llama_cpp.measure import undisturbed
 from infsim.calibrate.llama_cpp.server import Lengths, Limits
 from infsim.calibrate.llama_cpp.table import write_table
+from infsim.calibrate.measure.bench import DRIFT
 from infsim.calibrate.measure.machine import description, versions
 from infsim.calibrate.measure.reference import reference
 from infsim.calibrate.measure.torch_case import require_torch
@@ -39,7 +40,6 @@ from infsim.paths import data_folder
 from tests.fidelity.serving import Recorder, request_table
 from tests.fidelity.torch_engine.engine import TorchEngine
 
-RECORDED = data_folder("calibration/recorded") / "torch"
 LIMITS, LENGTHS = Limits(tokens=64, sequences=8), Lengths(prompt=24, output=12)
 FORMATS = ("fp32", "w8a8")
 LOADS = 0.5, 0.8
@@ -50,7 +50,7 @@ LEARNED = 40, 6
 def main() -> None:
     """Record each format and write a folder for it."""
     parser = argparse.ArgumentParser(description="Record served traces of an engine in PyTorch.")
-    parser.add_argument("--out", type=Path, default=RECORDED)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--format", action="append")
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--hardware", default="epyc-7763-core", help="a calibrated device")
@@ -98,6 +98,8 @@ def _bench(name: str, form: str, device: str, calibrated: KernelTable) -> tuple[
 
     clock = SteadyClock(run, time.perf_counter if device == "cuda" else time.process_time)
     slower = clock.unit_s / calibrated.meta.extra["reference"]["time_s"]
+    if abs(slower - 1) > DRIFT:
+        raise UnsteadyError(f"the reference takes {slower - 1:+.0%} beside the calibration")
     return StepBench(engine, model.vocabulary, clock, LIMITS, LENGTHS, _say), slower
 
 
