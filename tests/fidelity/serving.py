@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -12,7 +12,9 @@ import pyarrow as pa
 from infsim.calibrate.llama_cpp import bench
 from infsim.calibrate.llama_cpp.bench import SATURATED, StepBench
 from infsim.calibrate.llama_cpp.clock import Steadiness
+from infsim.calibrate.llama_cpp.library import Piece
 from infsim.calibrate.llama_cpp.server import Served, Trace
+from infsim.cost.interface import StepCost
 
 SEEDS = (1, 2, 3)
 TIMES = 2
@@ -127,6 +129,36 @@ class Recorder:
                 for run in self.runs
             ],
         }
+
+
+class MadeUp:
+    """An engine that computes nothing and takes what a cost says, and the clock that tells it.
+
+    It takes the last token of a prompt for a decode where it comes alone.
+    """
+
+    def __init__(self, cost: StepCost) -> None:
+        self.cost = cost
+        self.time_s = 0.0
+
+    def step(self, pieces: Sequence[Piece]) -> list[int]:
+        chunks = [p for p in pieces if p.start == 0 or len(p.tokens) > 1 or not p.wants_token]
+        decodes = [p for p in pieces if p not in chunks]
+        self.time_s = self.cost.step_s(
+            sum(len(p.tokens) for p in chunks),
+            sum(len(p.tokens) * (p.start + (len(p.tokens) + 1) / 2) for p in chunks),
+            sum(p.start + len(p.tokens) for p in chunks),
+            len(decodes),
+            sum(p.start + 1 for p in decodes),
+            sum(p.wants_token for p in pieces),
+        )
+        return [0 for p in pieces if p.wants_token]
+
+    def forget(self, sequence: int, start: int = 0) -> None: ...
+    def start(self) -> None: ...
+    def refresh(self) -> None: ...
+    def stop(self, tokens: int) -> float:
+        return self.time_s
 
 
 def request_table(runs: Iterable[Run]) -> pa.Table:

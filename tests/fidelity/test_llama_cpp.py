@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 from infsim.calibrate.fit.engine_steps import Steps, fit, predicted_s
 from infsim.calibrate.llama_cpp import clock
 from infsim.calibrate.llama_cpp.clock import Elasticity, Steadiness, SteadyClock
-from infsim.calibrate.llama_cpp.library import Piece
 from infsim.calibrate.llama_cpp.server import DEFAULT_LIMITS, Server, trace
 from infsim.cost.engine_steps import EngineStepCost
 from infsim.engine.simulation import simulate
@@ -24,39 +22,13 @@ from infsim.paths import data_folder
 from infsim.policy.batching.continuous import Continuous
 from tests.fakes import LinearStepCost
 from tests.fidelity.llama_cpp.weights import FORMATS
-from tests.fidelity.serving import Run, agreeing
+from tests.fidelity.serving import MadeUp, Run, agreeing
 from tests.queues import Queue
 
 RECORDED = data_folder("calibration/recorded") / "llama-cpp"
 
 # a decode costs as much as a piece of one token: the engine cannot tell them apart
 COST = LinearStepCost(2e-3, 4e-4, 1e-7, 1e-6, 4e-4, 1.1e-6, 1e-4)
-
-
-class Pretended:
-    """An engine that computes nothing, and the clock by which it takes its time."""
-
-    def __init__(self) -> None:
-        self.time_s = 0.0
-
-    def step(self, pieces: Sequence[Piece]) -> list[int]:
-        chunks = [p for p in pieces if p.start == 0 or len(p.tokens) > 1 or not p.wants_token]
-        decodes = [p for p in pieces if p not in chunks]
-        self.time_s = COST.step_s(
-            sum(len(p.tokens) for p in chunks),
-            sum(len(p.tokens) * (p.start + (len(p.tokens) + 1) / 2) for p in chunks),
-            sum(p.start + len(p.tokens) for p in chunks),
-            len(decodes),
-            sum(p.start + 1 for p in decodes),
-            sum(p.wants_token for p in pieces),
-        )
-        return [0 for p in pieces if p.wants_token]
-
-    def forget(self, sequence: int, start: int = 0) -> None: ...
-    def start(self) -> None: ...
-    def refresh(self) -> None: ...
-    def stop(self, tokens: int) -> float:
-        return self.time_s
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +42,7 @@ def rows() -> list[Row]:
 @settings(max_examples=10, deadline=None)
 def test_the_simulator_batches_as_the_server_does(rate: float, seed: int) -> None:
     requests = trace(rate, 60, seed)
-    pretended = Pretended()
+    pretended = MadeUp(COST)
     server = Server(pretended, 10, pretended)
     served = server.serve(requests, seed)
     queue = Queue(*requests, costs=(COST,), batching=Continuous(*DEFAULT_LIMITS))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,41 +13,13 @@ from infsim.calibrate.llama_cpp.clock import Steadiness
 from infsim.calibrate.llama_cpp.library import Piece
 from infsim.calibrate.llama_cpp.server import Limits, Server, trace
 from infsim.calibrate.llama_cpp.table import write_table
-from infsim.cost.interface import StepCost
 from infsim.fidelity.served import compare_served
 from infsim.model.catalog import load_architecture
-from tests.fidelity.serving import TIMES, Run, request_table
+from tests.fidelity.serving import TIMES, MadeUp, Run, request_table
 from tests.fidelity.test_measured_core import cost
 
 DEVICE, MODEL = "epyc-7763-core", "smollm2-135m"
 LIMITS = Limits(tokens=64, sequences=8)
-
-
-class Exact:
-    """An engine that takes exactly as long as its kernels, and the clock by which it does."""
-
-    def __init__(self, kernels: StepCost) -> None:
-        self.kernels = kernels
-        self.time_s = 0.0
-
-    def step(self, pieces: Sequence[Piece]) -> list[int]:
-        chunks = [p for p in pieces if p.start == 0 or len(p.tokens) > 1 or not p.wants_token]
-        decodes = [p for p in pieces if p not in chunks]
-        self.time_s = self.kernels.step_s(
-            sum(len(p.tokens) for p in chunks),
-            sum(len(p.tokens) * (p.start + (len(p.tokens) + 1) / 2) for p in chunks),
-            sum(p.start + len(p.tokens) for p in chunks),
-            len(decodes),
-            sum(p.start + 1 for p in decodes),
-            sum(p.wants_token for p in pieces),
-        )
-        return [0 for p in pieces if p.wants_token]
-
-    def forget(self, sequence: int, start: int = 0) -> None: ...
-    def start(self) -> None: ...
-    def refresh(self) -> None: ...
-    def stop(self, tokens: int) -> float:
-        return self.time_s
 
 
 @pytest.mark.parametrize("form", ["fp32", "w8a8"])
@@ -57,7 +28,7 @@ def test_an_engine_that_takes_as_long_as_its_kernels_is_met(tmp_path: Path, form
     runs = []
     for load, rate in ((0.0, np.inf), (0.5, 2.0)):
         given = trace(rate, 40, 1)
-        engine = Exact(cost(form, DEVICE, MODEL))
+        engine = MadeUp(cost(form, DEVICE, MODEL))
         served = Server(engine, 100, engine, LIMITS).serve(given, 1)
         still = Steadiness(1.0, 0.0, 0.0)
         runs += [Run(load, 1, time, given, served, 1.0, still) for time in range(TIMES)]

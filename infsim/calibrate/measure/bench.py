@@ -156,12 +156,10 @@ def _still(before: float, after: float) -> bool:
 def at_rest(repeats: Sequence[Repeat]) -> list[float]:
     """Return what repeats would have taken on the quiet machine."""
     slowness = [math.log(repeat.slowness) for repeat in repeats]
-    time = [math.log(repeat.time_s) for repeat in repeats]
-    usual, middle = fmean(slowness), fmean(time)
+    usual = fmean(slowness)
     moved = [x - usual for x in slowness]
-    together = sum(x * (y - middle) for x, y in zip(moved, time, strict=True))
-    power = together + USUAL_COUNTS * USUAL
-    power /= sum(x * x for x in moved) + USUAL_COUNTS
+    together = sum(x * math.log(repeat.time_s) for x, repeat in zip(moved, repeats, strict=True))
+    power = (together + USUAL_COUNTS * USUAL) / (sum(x * x for x in moved) + USUAL_COUNTS)
     power = min(max(power, 0.0), STEEPEST)
     return [repeat.time_s / repeat.slowness**power for repeat in repeats]
 
