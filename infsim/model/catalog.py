@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,12 @@ def load_architecture(name: str) -> Architecture:
     return _architecture(MODELS.resolve(name), figures)
 
 
+@cache
 def load_format(name: str) -> Format:
-    """Return a number format of the catalogue; an unknown name is an `InputError`."""
+    """Return a number format of the catalogue; an unknown name is an `InputError`.
+
+    Read once: pricing a model asks for the formats of all measured kernels again and again.
+    """
     return Format(name=FORMATS.resolve(name), **FORMATS.read(name))
 
 
