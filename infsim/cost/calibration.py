@@ -13,9 +13,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from infsim.cluster.node import Node
 from infsim.cost.curves import Curve
 from infsim.cost.power import PowerTable
 from infsim.errors import InputError, Where, did_you_mean
+from infsim.model.formats import Format
 from infsim.paths import data_folder
 
 FILE = "costs.json"
@@ -205,6 +207,20 @@ class Calibration:
     power: PowerTable | None = None
     errors: Sequence[Mapping[str, Any]] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """What the coefficients hold for."""
+        return self.device
+
+    def holds_for(
+        self,
+        node: Node,
+        form: Format,  # noqa: ARG002 - asked as `EngineSteps.holds_for` is, which needs it
+        model: str,  # noqa: ARG002 - the same
+    ) -> bool:
+        """Whether something on a node is priced by them."""
+        return node.device.name == self.device
 
     def element(self, kernel: str, width: float) -> ElementTable | None:
         """Return the table of a kernel at the nearest width, None if there is none."""

@@ -158,6 +158,11 @@ class EngineSteps:
     coefficients: Coefficients
     errors: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def subject(self) -> str:
+        """What the coefficients hold for."""
+        return f"{self.model} in {self.format} on one {self.device}"
+
     def holds_for(self, node: Node, form: Format, model: str) -> bool:
         """Whether a model in a format on a node is what was measured."""
         alone = node.count == 1 and node.device.name == self.device

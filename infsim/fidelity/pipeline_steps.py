@@ -17,7 +17,7 @@ ITERATIONS = 12
 KNOTS = (1, 2, 3, 4, 8, 16, 32, 48, 64, 80, 96, 112, 128)
 GRAIN = 4
 """Rows that the library of the recorded processes multiplies at a time: three more take longer than
-four more, by up to an eighth of a prompt."""
+four more, by a tenth at 60 tokens."""
 
 
 class TableStepCost(StepCost):

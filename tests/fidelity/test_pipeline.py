@@ -31,11 +31,11 @@ def test_latencies_are_within_3_percent(rows: list[Row], form: str, run: str) ->
     assert {row.name: row.error for row in own if abs(row.error) > 0.03} == {}
 
 
-@pytest.mark.parametrize("form", VALUE_BITS)
-def test_capacity_is_within_4_percent(rows: list[Row], form: str) -> None:
-    """Sequences go round together or one round later, by chance: 3 percent from time to time."""
+@pytest.mark.parametrize(("form", "bound"), [("fp32", 0.02), ("fp16", 0.04), ("int8", 0.02)])
+def test_capacity_is_met(rows: list[Row], form: str, bound: float) -> None:
+    """In fp16, a wave of decodes goes round together or one round later, by chance: 3 percent."""
     (row,) = (row for row in rows if row.name == f"pipeline {form} capacity (requests/s)")
-    assert row.error == pytest.approx(0, abs=0.04)
+    assert row.error == pytest.approx(0, abs=bound)
 
 
 @pytest.mark.parametrize("form", VALUE_BITS)

@@ -13,10 +13,12 @@ from infsim.calibrate.llama_cpp.clock import Steadiness
 from infsim.calibrate.llama_cpp.library import Piece
 from infsim.calibrate.llama_cpp.server import Limits, Server, trace
 from infsim.calibrate.llama_cpp.table import write_table
+from infsim.calibrate.measure.torch_model import forms
 from infsim.fidelity.served import compare_served
 from infsim.model.catalog import load_architecture
 from tests.fidelity.serving import TIMES, MadeUp, Run, request_table
 from tests.fidelity.test_measured_core import cost
+from tests.fidelity.torch_engine.engine import TorchEngine
 
 DEVICE, MODEL = "epyc-7763-core", "smollm2-135m"
 LIMITS = Limits(tokens=64, sequences=8)
@@ -49,17 +51,14 @@ def test_an_engine_that_takes_as_long_as_its_kernels_is_met(tmp_path: Path, form
     assert {row.name: row.error for row in latencies if abs(row.error) > 1e-4} == {}
 
 
-def small_engine(sequences: int = 4):  # type: ignore[no-untyped-def]
+def small_engine() -> TorchEngine:
     torch = pytest.importorskip("torch", reason="needs torch: pip install infsim[calibrate]")
-    from infsim.calibrate.measure.torch_model import forms
-    from tests.fidelity.torch_engine.engine import TorchEngine
-
     torch.manual_seed(0)
     model = replace(
         load_architecture(MODEL),
         layers=2, hidden=128, heads=4, kv_heads=2, head_dim=32, ffn=256, vocabulary=200,
     )  # fmt: skip
-    return TorchEngine(model, forms("cpu")[0], sequences, longest=64)
+    return TorchEngine(model, forms("cpu")[0], sequences=4, longest=64)
 
 
 def test_a_prompt_in_pieces_makes_the_tokens_of_the_whole() -> None:
@@ -88,7 +87,7 @@ def test_decodes_together_make_what_each_makes_alone() -> None:
 
     def decode(places: list[int]) -> list[int]:
         pieces = [Piece(place, len(prompts[place]), [first[place]], True) for place in places]
-        return engine.step(pieces)  # type: ignore[no-any-return]
+        return engine.step(pieces)
 
     alone = {place: decode([place])[0] for place in (3, 1, 2)}
     assert decode([3, 1, 2]) == list(alone.values())

@@ -158,9 +158,14 @@ def test_steps_that_price_nothing_are_refused(
     with pytest.raises(SystemExit) as ended:
         main([*arguments, "--set", given])
     assert ended.value.code == 2
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as ended:
+        main(["run", *arguments[1:], "--set", given, "--out", str(out)])
+    assert ended.value.code == 2
+    assert not out.exists()
     said = capsys.readouterr().err
-    assert "scenario.yaml:8" in said
-    assert "costs of qwen2.5-0.5b in w4a16 on one m2-ultra, and the scenario has none" in said
+    assert said.count("scenario.yaml:8") == 2
+    assert said.count("qwen2.5-0.5b in w4a16 on one m2-ultra, and the scenario has none") == 2
 
 
 def test_one_alternative_that_they_price_is_enough(tmp_path: Path) -> None:

@@ -54,7 +54,9 @@ def test_json_has_all_figures_and_the_runs_that_are_given(infsim: Command, tmp_p
             if not name.endswith("MAPE"):
                 assert row["error"] == pytest.approx(row["simulated"] / row["real"] - 1)
     assert found[0]["capacity_bias"] == found[0]["figures"]["capacity (requests/s)"]["error"]
-    assert all(abs(run["capacity_bias"]) < 0.04 for run in found if "pipeline" in run["name"])
+    for run in found:
+        if "pipeline" in run["name"]:
+            assert abs(run["capacity_bias"]) < (0.04 if "fp16" in run["name"] else 0.02)
     drawn = {path.name for path in (tmp_path / "drawn").iterdir()}
     assert len(drawn) == 7
     assert {"llama-cpp-f16.pdf", "llama-cpp-f16-2.pdf", "pipeline-int8.pdf"} <= drawn

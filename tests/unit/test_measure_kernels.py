@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -10,8 +11,10 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install infsim[cal
 
 from infsim.calibrate.measure.kernel import Kernel  # noqa: E402
 from infsim.calibrate.measure.machine import description, versions  # noqa: E402
-from infsim.calibrate.measure.shapes import Shapes  # noqa: E402
+from infsim.calibrate.measure.shapes import Matrix, Shapes  # noqa: E402
 from infsim.calibrate.measure.suites import kernels  # noqa: E402
+from infsim.calibrate.measure.torch_case import TWIN  # noqa: E402
+from infsim.calibrate.measure.torch_linear import linear  # noqa: E402
 from infsim.calibrate.table import KernelTable, Meta  # noqa: E402
 from infsim.errors import InputError  # noqa: E402
 from infsim.model.catalog import load_architecture  # noqa: E402
@@ -100,6 +103,21 @@ def test_formats_choose_among_linear_layers() -> None:
     assert len(found) > len(linears) > 0
     with pytest.raises(InputError, match=r"no kernel multiplies 'w8a88'.*'w8a8'"):
         list(kernels(("linear",), shapes, "cpu", ("w8a88",)))
+
+
+def test_the_code_of_a_kernel_is_brought_into_the_cache_but_not_its_weights() -> None:
+    ran: list[tuple[int, ...]] = []
+
+    def build(weights: torch.Tensor) -> Callable[[torch.Tensor], None]:
+        return lambda x: ran.append(tuple(weights.shape))
+
+    layer = linear(Matrix("o", 256, 192, 1), "fp32", "made up", build, "cpu", "fp32")
+    case = layer.prepare()(4)
+    assert case.touch is not None
+    case.touch()
+    assert ran == [(TWIN, TWIN)]
+    case.run()
+    assert ran[1:] == [(256, 192)]
 
 
 def test_a_wrong_kernel_is_noticed() -> None:

@@ -84,7 +84,7 @@ def fit_device(tables: Sequence[KernelTable], device: str | None = None) -> Cali
     )
     steps = whole_steps(rows, fitted)
     errors += whole_step_errors(steps)
-    return replace(fitted, operator_s=operator_s(steps), errors=errors)
+    return replace(fitted, operator_s=operator_s(steps), errors=tuple(errors))
 
 
 def _power(tables: Sequence[KernelTable]) -> PowerTable | None:

@@ -49,8 +49,11 @@ def require_torch() -> Any:
 
 def wide(device: str) -> str:
     """Return the number type in which activations are best kept: bf16 where it is multiplied."""
-    mkldnn = require_torch().ops.mkldnn
-    return "bf16" if device == "cuda" or mkldnn._is_mkldnn_bf16_supported() else "fp32"
+    if device == "cuda":
+        return "bf16"
+    # builds without that library do not have the question either
+    supported = getattr(require_torch().ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    return "bf16" if supported() else "fp32"
 
 
 def random(*shape: int, form: str = "fp32", device: str = "cpu") -> Tensor:

@@ -37,24 +37,17 @@ def require_use(scenario: Scenario) -> None:
         else:
             idle.setdefault(alternative.spec.costs, alternative)
     for source, alternative in idle.items():
-        if source not in used:
+        known = named(source)
+        if known is not None and source not in used:
             with blame(alternative, "costs"):
-                raise InputError(f"it holds costs of {_what(source)}, and the scenario has none")
+                raise InputError(f"it holds costs of {known.subject}, and the scenario has none")
 
 
 def _prices(known: Calibration | EngineSteps, alternative: Alternative, seed: int) -> bool:
     members = roster(alternative)
     nodes = build_cluster(alternative, members, Streams(seed)).nodes
-    deployments = build_deployments(alternative, members, build_accuracy(alternative))
-    hosts = [(deployment, nodes[i]) for deployment in deployments for i in deployment.nodes]
-    if isinstance(known, EngineSteps):
-        return any(known.holds_for(node, d.format, d.model.name) for d, node in hosts)
-    return any(node.device.name == known.device for _, node in hosts)
-
-
-def _what(source: str) -> str:
-    known = named(source)
-    if isinstance(known, EngineSteps):
-        return f"{known.model} in {known.format} on one {known.device}"
-    assert known is not None  # or else it is used
-    return known.device
+    return any(
+        known.holds_for(nodes[i], deployment.format, deployment.model.name)
+        for deployment in build_deployments(alternative, members, build_accuracy(alternative))
+        for i in deployment.nodes
+    )

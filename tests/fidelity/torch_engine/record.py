@@ -1,7 +1,8 @@
 """Record what an engine of calibrated kernels does: traces with continuous batching.
 
     pip install -e ".[calibrate]"
-    infsim calibrate run --out calibration/epyc-7763-core --model smollm2-135m --format fp32
+    infsim calibrate run --out calibration/epyc-7763-core --model smollm2-135m --format fp32 \
+      --only linear --only attention --only elements --only steps
     infsim calibrate fit calibration/epyc-7763-core --out calibration/epyc-7763-core/costs.json
     python -m tests.fidelity.torch_engine.record --format fp32 --out runs
 
