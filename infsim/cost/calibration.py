@@ -16,6 +16,7 @@ from typing import Any
 from infsim.cluster.node import Node
 from infsim.cost.curves import Curve
 from infsim.cost.power import PowerTable
+from infsim.cost.tiles import LINES, Tiles, staircase
 from infsim.errors import InputError, Where, did_you_mean
 from infsim.model.formats import Format
 from infsim.paths import data_folder
@@ -43,6 +44,8 @@ class LinearTable:
         Grouped products of mixtures of experts, by output and input features of one expert (all
         its matrices as one) and experts: for each number of tokens a curve along the experts
         that get some of them.
+    tiles : Tiles
+        Rows that the kernels compute at a time, which tell times between ``tokens``.
     """
 
     format: str
@@ -50,6 +53,11 @@ class LinearTable:
     tokens: tuple[float, ...]
     shapes: Mapping[tuple[int, int], tuple[float, ...]]
     experts: Mapping[tuple[int, int, int], tuple[tuple[float, Curve], ...]]
+    tiles: Tiles = LINES
+
+    def curve(self, times: Sequence[float]) -> Curve:
+        """Return seconds against tokens, of seconds at each of ``tokens``."""
+        return staircase(self.tokens, times, self.tiles)
 
 
 @dataclass(frozen=True)
@@ -361,6 +369,7 @@ def _linear_json(table: LinearTable) -> dict[str, Any]:
         "format": table.format,
         "library": table.library,
         "tokens": _plain(table.tokens),
+        "tiles": [list(tile) for tile in table.tiles],
         "shapes": [
             {"n": n, "k": k, "time_us": _us(times)} for (n, k), times in table.shapes.items()
         ],
@@ -374,13 +383,17 @@ def _linear_json(table: LinearTable) -> dict[str, Any]:
 
 def _linear(entry: Mapping[str, Any]) -> LinearTable:
     shapes = {(row["n"], row["k"]): _seconds(row["time_us"]) for row in entry["shapes"]}
-    for times in shapes.values():
-        Curve(tuple(entry["tokens"]), times)  # its checks
     experts: dict[tuple[int, int, int], tuple[tuple[float, Curve], ...]] = {}
     for row in entry["experts"]:
         key = row["n"], row["k"], row["experts"]
         experts[key] = (*experts.get(key, ()), (row["tokens"], _curve(row)))
-    return LinearTable(entry["format"], entry["library"], tuple(entry["tokens"]), shapes, experts)
+    tiles = tuple((int(first), int(rows)) for first, rows in entry.get("tiles", ()))
+    found = LinearTable(
+        entry["format"], entry["library"], tuple(entry["tokens"]), shapes, experts, tiles
+    )
+    for times in shapes.values():
+        found.curve(times)  # its checks
+    return found
 
 
 _GRIDS = {

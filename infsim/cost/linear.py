@@ -81,16 +81,14 @@ class LinearTimes:
 
     def curve(self, n: int, k: int) -> Curve:
         """Seconds of the product of a shape against tokens, never below the physical bound."""
-        times = self.table.shapes.get((n, k))
-        if times is None:
-            times = self._estimate(n, k)
-        tokens = self.table.tokens
-        bounded = [max(t, self.peak.bound_s(m, n, k)) for m, t in zip(tokens, times, strict=True)]
-        return Curve(tokens, tuple(bounded))
+        curve = self.table.curve(self._times(n, k))
+        points = zip(curve.x, curve.time_s, strict=True)
+        return Curve(curve.x, tuple(max(t, self.peak.bound_s(m, n, k)) for m, t in points))
 
     def separate(self, shards: Sequence[tuple[int, int]], experts: float, active: float) -> Curve:
         """Experts one by one: those that some token uses, each with its share of the tokens."""
-        curves = [self.curve(n, k) for n, k in shards]
+        # lines: an expert's tokens are a mean, over which the steps of tiles are smooth
+        curves = [Curve(self.table.tokens, self._times(n, k)) for n, k in shards]
         times = []
         for tokens in self.table.tokens:
             used = used_experts(tokens, experts, active)
@@ -115,6 +113,10 @@ class LinearTimes:
                 used = [used_experts(m, experts, active) for m in tokens]
                 return Curve(tokens, tuple(c.at(u) for c, u in zip(along, used, strict=True)))
         return None
+
+    def _times(self, n: int, k: int) -> tuple[float, ...]:
+        known = self.table.shapes.get((n, k))
+        return self._estimate(n, k) if known is None else known
 
     def _estimate(self, n: int, k: int) -> tuple[float, ...]:
         place, shapes = np.log([[n, k]]), list(self.table.shapes)

@@ -50,17 +50,21 @@ def test_the_coefficients_that_infsim_ships_are_those_of_the_public_table(
 
 
 def test_every_measured_batch_of_the_rtx_4090_is_met() -> None:
-    """One layer: its matrices and element-wise kernels, and attention alone and mixed."""
+    """One layer: its matrices and element-wise kernels, and attention alone and mixed.
+
+    Of batches whose number of tokens was measured for the matrices, too.
+    """
+    linear = measured.rtx4090_layer().sum(axis=1)
     rows = measured.rtx4090_attention()
-    rows = rows[rows.n_decode <= 128]
+    rows = rows[(rows.n_decode <= 128) & (rows.prefill_chunk + rows.n_decode).isin(linear.index)]
+    assert len(rows) > 3000
     whole = load("llama-3.1-8b").graph.operators
     known = device_calibration("rtx-4090")
     assert known is not None
     layer = MeasuredStepCost(
         Node("n", load_device("rtx-4090")), load_format("bf16"), whole[1:2], known
     )
-    linear = measured.rtx4090_layer().sum(axis=1)
-    found = rows.time_s + np.interp(rows.prefill_chunk + rows.n_decode, linear.index, linear)
+    found = rows.time_s + linear[rows.prefill_chunk + rows.n_decode].to_numpy()
     batches = zip(
         rows.prefill_chunk.tolist(), rows.kv_prefill.tolist(),
         rows.n_decode.tolist(), rows.kv_decode.tolist(), strict=True,
@@ -108,7 +112,7 @@ def test_decode_iterations_of_a_vllm_server() -> None:
 
 
 @pytest.mark.parametrize(
-    ("devices", "prompt", "token"), [(2, 0.12, 0.12), (4, 0.22, 0.34), (8, 0.22, 0.61)]
+    ("devices", "prompt", "token"), [(2, 0.12, 0.13), (4, 0.22, 0.34), (8, 0.22, 0.61)]
 )
 def test_whole_steps_of_llama_2_70b_on_a100s(devices: int, prompt: float, token: float) -> None:
     """A serving stack of 2023, whose host set the pace on 4 and 8 devices: kernels are faster."""

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infsim.calibrate.fit.attention import attention_table, fit_attentions, grid
-from infsim.calibrate.fit.attention_keys import on_prefixes
 from infsim.calibrate.fit.cold import cold
 from infsim.calibrate.fit.device import fit_device
 from infsim.calibrate.fit.errors import one_by_one, summary
@@ -18,77 +16,18 @@ from infsim.calibrate.fit.linear import between, fit_linears
 from infsim.calibrate.fit.thin import points_kept, thinned, thinned_curve
 from infsim.calibrate.fit.whole_steps import whole_step_errors, whole_steps
 from infsim.calibrate.fit.write import write_calibration
-from infsim.calibrate.table import KernelTable, Meta
+from infsim.calibrate.table import KernelTable
 from infsim.cli.main import main
 from infsim.cluster.device import load_device
 from infsim.cluster.node import Node
-from infsim.cost.attention import AttentionTime
 from infsim.cost.calibration import read_calibration
 from infsim.cost.curves import Curve
 from infsim.cost.kernels import linear_table
-from infsim.cost.linear import Peak
 from infsim.cost.measured import MeasuredStepCost
+from infsim.cost.tiles import LINES
 from infsim.errors import InputError
 from infsim.model.catalog import load, load_format
-
-META = Meta("rtx-4090", source="made up", licence="none")
-PEAK = Peak(mac_s=1e-14, weight_s=2e-12, value_s=2e-12)
-
-
-def linear_rows(shapes: Any, tokens: Any, form: str = "bf16", **more: Any) -> list[dict[str, Any]]:
-    return [
-        {"kernel": "linear", "format": form, "library": "a", "n": n, "k": k, "tokens": m,
-         "time_s": PEAK.reference_s(m, n, k)} | more
-        for n, k in shapes for m in tokens
-    ]  # fmt: skip
-
-
-def attention_rows() -> list[dict[str, Any]]:
-    shape = {"kernel": "attention", "format": "bf16", "library": "a",
-             "heads": 32, "kv_heads": 8, "head_dim": 128}  # fmt: skip
-    prompts = [
-        shape | {"prefills": b, "chunk": t, "time_s": 1e-5 + 1e-9 * b * t * t}
-        for b in (1, 4) for t in (16, 128, 1024)
-    ]  # fmt: skip
-    decodes = [
-        shape | {"decodes": d, "context": c, "time_s": 1e-5 + 1e-8 * d * c}
-        for d in (1, 8, 64) for c in (64, 512, 4096)
-    ]  # fmt: skip
-    return prompts + decodes
-
-
-def key_rows(decodes: int = 0, context: int = 0) -> list[dict[str, Any]]:
-    """Attention by tokens and key, as one chunk or as several prompts, of an exact time."""
-    shape = {"kernel": "attention", "format": "bf16", "library": "a",
-             "heads": 32, "kv_heads": 8, "head_dim": 128}  # fmt: skip
-    found = []
-    for tokens in (16, 128, 1024):
-        for key in (16, 64, 256, 1024, 4096):
-            prompts = -(-tokens // (2 * key))
-            chunk = tokens // prompts
-            batch = {"prefills": prompts, "chunk": chunk, "prefix": key - chunk // 2}
-            time_s = 1e-5 + 1e-9 * tokens * key + 1e-8 * decodes * context
-            found.append(shape | batch | {"decodes": decodes, "context": context, "time_s": time_s})
-    return found
-
-
-def test_batches_by_key_become_chunks_after_the_same_prefixes() -> None:
-    rows = key_rows() + [row for d in (1, 8) for c in (64, 512) for row in key_rows(d, c)]
-    rows += [row for row in attention_rows() if "decodes" in row]
-    table = attention_table(KernelTable.from_rows(rows, META), "bf16", "a", (32, 8, 128))
-    assert table.prefixes == (0, 8, 56, 248, 1016, 4088)
-    times = AttentionTime(table)
-    for tokens, prefix in ((16, 0), (128, 0), (1024, 0), (128, 248), (1024, 1016), (1024, 3000)):
-        pairs = tokens * prefix + tokens * (tokens + 1) / 2
-        exact_s = 1e-5 + 1e-9 * tokens * (prefix + tokens / 2)
-        assert times.prefill_s(tokens, pairs) == pytest.approx(exact_s, rel=1e-9)
-        mixed_s = times.mixed_s(tokens, pairs, 8, 8 * 512)
-        assert mixed_s == pytest.approx(exact_s + 1e-8 * 8 * 512, rel=1e-9)
-
-
-def test_regular_prefixes_are_left_as_they_are() -> None:
-    table = KernelTable.from_rows(attention_rows(), META)
-    assert on_prefixes(table) is table
+from tests.kernel_rows import META, PEAK, attention_rows, linear_rows
 
 
 def test_repeats_become_their_median_and_the_larger_library_wins() -> None:
@@ -198,6 +137,15 @@ def test_whole_steps_are_held_against_the_sum_of_kernels() -> None:
     assert again.step_s(0, 0, 0, 4, 400, 4) == pytest.approx(longer[0]["time_s"])
 
 
+def test_steps_of_another_engine_say_nothing_about_these_kernels() -> None:
+    rows = linear_rows([(512, 256), (4096, 4096)], (1, 8, 64), "bf16") + attention_rows()
+    other = {"kernel": "step", "name": "llama-3.1-8b", "format": "bf16", "devices": 1,
+             "decodes": 4, "context": 100, "time_s": 1.0}  # fmt: skip
+    fitted = fit_device([KernelTable.from_rows(rows, META), KernelTable.from_rows([other], META)])
+    assert fitted.operator_s == 0
+    assert all(error["what"] != "whole steps" for error in fitted.errors)
+
+
 def test_a_format_takes_its_own_table_before_that_of_one_alike() -> None:
     """fp8 with a scale for each tensor, and for each block: the same bits and arithmetic."""
     tokens = (1, 8, 64)
@@ -255,11 +203,11 @@ def test_kernels_change_at_the_same_tokens_for_all_shapes() -> None:
         return Curve(tuple(map(float, tokens)), tuple(factor * times[m] for m in tokens))
 
     known = {(512, 256): curve(1.0, (1, 4, 7, 8, 64)), (1024, 256): curve(2.0, (1, 4, 8, 64))}
-    assert between(known, (1024, 256), 8) == 4.8  # as measured
+    assert between(known, (1024, 256), 8, LINES) == 4.8  # as measured
     line = 3.2 + 3 / 4 * (4.8 - 3.2)
     own = 1.6 + 3 / 4 * (2.4 - 1.6)
-    assert between(known, (1024, 256), 7) == pytest.approx(line * (4.4 / own) ** 0.5)
-    assert between({(1024, 256): known[1024, 256]}, (1024, 256), 7) == pytest.approx(line)
+    assert between(known, (1024, 256), 7, LINES) == pytest.approx(line * (4.4 / own) ** 0.5)
+    assert between({(1024, 256): known[1024, 256]}, (1024, 256), 7, LINES) == pytest.approx(line)
 
 
 def test_points_on_a_line_go_first() -> None:
@@ -267,41 +215,6 @@ def test_points_on_a_line_go_first() -> None:
     assert points_kept(x, np.array([[1.0, 2.0, 3.0, 9.0, 5.0]]), 4) == [0, 2, 3, 4]
     bent = Curve((1.0, 2.0, 3.0, 4.0), (1.0, 2.0, 3.0, 9.0))
     assert thinned_curve(bent, 3) == Curve((1.0, 3.0, 4.0), (1.0, 3.0, 9.0))
-
-
-def test_cells_that_were_not_measured_continue_the_line() -> None:
-    rows = [
-        r
-        for r in attention_rows()
-        if r.get("decodes") and (r["decodes"], r["context"]) != (64, 4096)
-    ]
-    table = KernelTable.from_rows(rows, META)
-    (counts, contexts), cells = grid(table, ("decodes", "context"))
-    assert (counts, contexts) == ((1.0, 8.0, 64.0), (64.0, 512.0, 4096.0))
-    assert cells[2, 2] == pytest.approx(1e-5 + 1e-8 * 64 * 4096)
-    assert np.isnan(grid(table, ("decodes", "context"), filled=False)[1][2, 2])
-
-
-def test_attention_is_exact_at_what_was_measured() -> None:
-    table = KernelTable.from_rows(attention_rows(), META)
-    (fitted,) = fit_attentions(table)
-    times = AttentionTime(fitted)
-    for row in attention_rows():
-        if "decodes" in row:
-            curve = Curve(times.contexts, tuple(times.decode_s(row["decodes"])))
-            assert curve.at(row["context"]) == pytest.approx(row["time_s"])
-        elif row["prefills"] * row["chunk"] <= 1024:
-            tokens, chunk = row["prefills"] * row["chunk"], row["chunk"]
-            assert times.prefill_s(tokens, tokens * (chunk + 1) / 2) == pytest.approx(row["time_s"])
-    longer = times.prefill_s(128, 128 * 1000 + 128 * 129 / 2)
-    assert longer > times.prefill_s(128, 128 * 129 / 2)
-
-
-def test_shapes_of_heads_without_both_phases_or_of_windows_are_left_out() -> None:
-    rows = [r for r in attention_rows() if "decodes" in r]
-    assert fit_attentions(KernelTable.from_rows(rows, META)) == []
-    windows = [row | {"window": 128} for row in attention_rows()]
-    assert fit_attentions(KernelTable.from_rows(windows, META)) == []
 
 
 def test_operands_in_a_cache_are_priced_as_from_memory() -> None:
@@ -363,21 +276,3 @@ def test_tables_that_cannot_be_fitted_are_refused() -> None:
         fit_device([table])
     with pytest.raises(InputError, match="different hardware: l40s, rtx-4090"):
         fit_device([table, table.with_meta(hardware="l40s")])
-
-
-def test_few_mixed_batches_make_no_grid() -> None:
-    """A campaign that ended early may have them at one prefix only: then they are the sum."""
-    mixed = {"prefills": 1, "prefix": 0, "decodes": 8, "context": 512}
-    rows = [r | {"prefix": 0} for r in attention_rows()]
-    rows += [rows[0] | mixed | {"chunk": chunk, "time_s": 1.0} for chunk in (16, 64)]
-    (table,) = fit_attentions(KernelTable.from_rows(rows, META))
-    assert not table.mixed_s
-    assert table.prefill_s
-
-
-def test_a_table_of_one_shape_has_grids_of_all_its_batches() -> None:
-    rows = KernelTable.from_rows(attention_rows(), META)
-    found = attention_table(rows, "bf16", "a", (32, 8, 128))
-    assert found.prompts == (1.0, 4.0)
-    assert found.prompt_chunks == (16.0, 128.0, 1024.0)
-    assert found.mixed_s == ()

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count, cycle
 from pathlib import Path
+from time import sleep
 
 import numpy as np
 import pytest
@@ -80,6 +81,24 @@ def test_a_full_grid_saves_nothing() -> None:
     found = campaign(kernel(straight), wanted=0.0)
     assert [row["tokens"] for row in found.rows] == list(GRID)
     assert found.saved == 0
+
+
+def test_a_kernel_that_takes_far_too_long_at_its_smallest_is_given_up() -> None:
+    """Tried once only: each point would be repeated, and the budget be gone."""
+    runs = 0
+
+    def time(x: int) -> float:
+        nonlocal runs
+        runs += 1
+        sleep(0.02)
+        return straight(x)
+
+    endless = kernel(time, columns={"kernel": "step", "name": "endless", "format": "fp8"})
+    found = measure([kernel(straight), endless], bench(), budget_s=60.0, longest_s=1e-3)
+    (reason,) = found.unavailable.values()
+    assert "TimeoutError: 0.02" in reason
+    assert runs == 1
+    assert {row["name"] for row in found.rows} == {"made up"}
 
 
 def test_repeats_beside_an_unsteady_reference_do_not_count() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install infsim[calibrate]")
 
+from infsim.calibrate.measure import reference  # noqa: E402
 from infsim.calibrate.measure.kernel import Kernel  # noqa: E402
 from infsim.calibrate.measure.machine import description, versions  # noqa: E402
 from infsim.calibrate.measure.shapes import Matrix, Shapes  # noqa: E402
@@ -133,3 +134,17 @@ def test_the_machine_is_described() -> None:
     assert found["processor"]
     assert found["memory_bytes"] > 2**28
     assert versions("cpu")["torch"] == torch.__version__.split("+")[0] or versions("cpu")["torch"]
+
+
+@pytest.mark.parametrize(("cache", "found"), [(1e6, 2**23), (20e6, 2**25), (1e9, 2**23)])
+def test_the_reference_is_as_large_as_it_has_to_be(
+    cache: float, found: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The smallest power of two that is read no faster than the largest size."""
+
+    def read_s(values: torch.Tensor) -> float:
+        return float(values.nbytes) / (27e9 if values.nbytes < cache else 20e9)
+
+    monkeypatch.setattr(reference, "_read_s", read_s)
+    assert reference.uncached_bytes(2.0**27) == found
+    assert reference.reference("cpu", 2.0**23).cold_bytes == pytest.approx(2**23, rel=0.01)

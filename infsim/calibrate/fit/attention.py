@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infsim.calibrate.fit.attention_keys import on_prefixes
 from infsim.calibrate.fit.points import medians
+from infsim.calibrate.fit.prefill import filled_prefill
 from infsim.calibrate.fit.thin import points_kept
 from infsim.calibrate.table import KernelTable
-from infsim.cost.attention import FULL
+from infsim.cost.attention import FULL, AttentionTime
 from infsim.cost.calibration import AttentionTable
+from infsim.cost.curves import Curve
+from infsim.cost.monotone import interpolated
 from infsim.errors import InputError
 from infsim.model.catalog import MODELS, load
 
@@ -20,6 +24,8 @@ Grid = NDArray[np.float64]
 Axis = tuple[float, ...]
 Shape = tuple[int, int, int]
 
+ONE_BY_ONE = 0.05
+"""Error, in the median, at which the parts of mixed batches are said to tell them."""
 MOST_POINTS = 20
 """Of an axis of a grid."""
 
@@ -103,17 +109,11 @@ def attention_table(rows: KernelTable, form: str, library: str, shape: Shape) ->
     several = rows.take((rows["prefills"] > 0) & (rows["prefix"] == 0) & (rows["decodes"] == 0))
     if _spans(several, _PROMPTS):
         prompts_axes, prompts = grid(several, _PROMPTS)
-    mixed_rows = rows.take((rows["prefills"] == 1) & (rows["decodes"] > 0))
-    mixed_axes: Sequence[Axis] = ((), (), (), ())
-    mixed = np.empty(0)
-    if _spans(mixed_rows, _MIXED):
-        mixed_axes, mixed = grid(mixed_rows, _MIXED)
     heads, kv_heads, head_dim = shape
     chunks, prefixes = prefill_axes
     sequences, contexts = decode_axes
-    mixed_chunks, mixed_prefixes, mixed_sequences, mixed_contexts = mixed_axes
     counts, prompt_chunks = prompts_axes
-    return AttentionTable(
+    apart = AttentionTable(
         format=form,
         library=library,
         heads=heads,
@@ -125,17 +125,49 @@ def attention_table(rows: KernelTable, form: str, library: str, shape: Shape) ->
         sequences=sequences,
         contexts=contexts,
         decode_s=_flat(decode),
-        mixed_chunks=mixed_chunks,
-        mixed_prefixes=mixed_prefixes,
-        mixed_sequences=mixed_sequences,
-        mixed_contexts=mixed_contexts,
-        mixed_s=_flat(mixed),
         prompts=counts,
         prompt_chunks=prompt_chunks,
         prompts_s=_flat(prompts),
     )
+    return _mixed(apart, mixed_rows(rows))
 
 
+def mixed_rows(rows: KernelTable) -> KernelTable:
+    """Return the rows of one chunk beside decodes."""
+    return rows.take((rows["prefills"] == 1) & (rows["decodes"] > 0))
+
+
+def _mixed(apart: AttentionTable, rows: KernelTable) -> AttentionTable:
+    """Add the grid of mixed batches, if there is one, and their parts do not tell them anyway.
+
+    Where one kernel runs after the other, as on processors, mixed batches are measured at a few
+    points only, and the sum says more than lines between these.
+    """
+    if not _spans(rows, _MIXED) or np.median(np.abs(sum_errors(apart, rows))) < ONE_BY_ONE:
+        return apart
+    (chunks, prefixes, sequences, contexts), cells = grid(rows, _MIXED)
+    return replace(
+        apart,
+        mixed_chunks=chunks,
+        mixed_prefixes=prefixes,
+        mixed_sequences=sequences,
+        mixed_contexts=contexts,
+        mixed_s=_flat(cells),
+    )
+
+
+def sum_errors(apart: AttentionTable, rows: KernelTable) -> list[float]:
+    """Return the relative error of the sum of both parts at each measured mixed batch."""
+    times = AttentionTime(apart)
+    errors = []
+    for (chunk, prefix, decodes, context), true in medians(rows, _MIXED).items():
+        pairs = chunk * prefix + chunk * (chunk + 1) / 2
+        decode = Curve(times.contexts, tuple(times.decode_s(decodes)))
+        errors.append((times.prefill_s(chunk, pairs) + decode.at(context)) / true - 1)
+    return errors
+
+
+_PREFILL = ("chunk", "prefix")
 _PROMPTS = ("prefills", "chunk")
 _MIXED = ("chunk", "prefix", "decodes", "context")
 
@@ -149,8 +181,9 @@ def grid(rows: KernelTable, axes: Sequence[str], *, filled: bool = True) -> tupl
     """Return the axes and the times of a grid, cells that were not measured filled in.
 
     A missing cell continues the line through the last two before it along the first axis that has
-    them; before the first one, that one holds. Without ``filled`` it stays NaN. Of long axes the
-    points are kept between which lines err most.
+    them; before the first one, that one holds. Chunks come first, and follow their curve; those of
+    single prompts are filled by `infsim.calibrate.fit.prefill`. Without ``filled`` cells stay NaN.
+    Of long axes the points are kept between which lines err most.
     """
     points = medians(rows, axes)
     values = [sorted({float(key[i]) for key in points}) for i in range(len(axes))]
@@ -158,17 +191,36 @@ def grid(rows: KernelTable, axes: Sequence[str], *, filled: bool = True) -> tupl
     for key, time in points.items():
         cells[tuple(values[i].index(float(x)) for i, x in enumerate(key))] = time
     measured = cells
-    for i in (*reversed(range(len(axes))), *range(len(axes))):
-        cells = np.apply_along_axis(_continued, i, cells, np.array(values[i]))
+    cells = filled_prefill(cells, values) if axes == _PREFILL else _filled(cells, axes, values)
     if np.isnan(cells).any():
         raise InputError(f"too few points for a grid of {' x '.join(axes)}")
     for i, axis in enumerate(values):
-        across = np.moveaxis(cells, i, -1).reshape(-1, len(axis))
-        kept = points_kept(np.array(axis), across, MOST_POINTS)
+        across, there = (np.moveaxis(x, i, -1).reshape(-1, len(axis)) for x in (cells, measured))
+        kept = points_kept(np.array(axis), across, MOST_POINTS, ~np.isnan(there))
         values[i] = [axis[j] for j in kept]
         cells, measured = np.take(cells, kept, axis=i), np.take(measured, kept, axis=i)
     cells = cells if filled else measured
     return [tuple(axis) for axis in values], cells
+
+
+def _filled(cells: Grid, axes: Sequence[str], values: Sequence[Sequence[float]]) -> Grid:
+    if "chunk" in axes:
+        i = axes.index("chunk")
+        cells = np.apply_along_axis(_curved, i, cells, np.array(values[i]))
+    for i in (*reversed(range(len(axes))), *range(len(axes))):
+        cells = np.apply_along_axis(_continued, i, cells, np.array(values[i]))
+    return cells
+
+
+def _curved(times: Grid, x: Grid) -> Grid:
+    """Missing times along chunks by the monotone cubic, continued beyond the last two."""
+    known = np.flatnonzero(~np.isnan(times))
+    filled = _continued(times, x)
+    if len(known) > 2:
+        inner = np.arange(known[0], known[-1])
+        inner = inner[np.isnan(times[inner])]
+        filled[inner] = interpolated(x[known], times[known], x[inner])
+    return filled
 
 
 def _continued(times: Grid, x: Grid) -> Grid:
@@ -185,7 +237,7 @@ def _continued(times: Grid, x: Grid) -> Grid:
 def _prefill(rows: KernelTable, heads: int) -> tuple[list[Axis], Grid]:
     """Times by chunk and prefix; prefixes that were not measured are priced by their pairs."""
     single = rows.take(rows["prefills"] == 1)
-    (chunks, prefixes), cells = grid(single, ("chunk", "prefix"))
+    (chunks, prefixes), cells = grid(single, _PREFILL)
     if len(prefixes) > 1:
         return [chunks, prefixes], cells
     x, own = np.array(chunks), cells[:, 0]

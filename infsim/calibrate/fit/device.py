@@ -82,9 +82,14 @@ def fit_device(tables: Sequence[KernelTable], device: str | None = None) -> Cali
         power=_power(tables),
         notes=tuple(notes),
     )
-    steps = whole_steps(rows, fitted)
+    steps = whole_steps(_beside_kernels(tables), fitted)
     errors += whole_step_errors(steps)
     return replace(fitted, operator_s=operator_s(steps), errors=tuple(errors))
+
+
+def _beside_kernels(tables: Sequence[KernelTable]) -> KernelTable:
+    """Rows of the tables that measured kernels, too: steps of another engine have other kernels."""
+    return concatenate([table for table in tables if len(table.select(kernel="linear"))])
 
 
 def _power(tables: Sequence[KernelTable]) -> PowerTable | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import log
 from typing import Any
@@ -11,16 +11,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from infsim.calibrate.fit.attention import Axis, Grid, attention_rows, grid
+from infsim.calibrate.fit.attention import (
+    Axis,
+    Grid,
+    attention_rows,
+    grid,
+    mixed_rows,
+    sum_errors,
+)
 from infsim.calibrate.fit.attention_keys import on_prefixes
 from infsim.calibrate.fit.linear import Curves, MeasuredLinear, Shape, between
-from infsim.calibrate.fit.points import medians
+from infsim.calibrate.fit.points import Key, medians
 from infsim.calibrate.table import KernelTable
 from infsim.cost.attention import AttentionTime
 from infsim.cost.calibration import AttentionTable, ElementTable, LinearTable
 from infsim.cost.curves import Curve, total
 from infsim.cost.linear import LinearTimes, Peak
 from infsim.cost.monotone import interpolated
+from infsim.cost.tiles import staircase
 
 FOLDS = 5
 
@@ -74,13 +82,15 @@ def _token_errors(kept: LinearTable, measured: Curves) -> list[float]:
     often = Counter(x for curve in measured.values() for x in curve.x)
     gaps = {x for x, count in often.items() if 2 * count > len(measured)}
     for shape, times in kept.shapes.items():
-        true, curve = measured[shape], Curve(kept.tokens, times)
+        true, curve = measured[shape], kept.curve(times)
         if left_out:
             errors += [curve.at(m) / true.at(m) - 1 for m in true.x if m in left_out]
         else:
             alone = {shape: true}
             errors += [
-                between(alone if m in gaps else measured, shape, m, held_out=True) / true.at(m) - 1
+                between(alone if m in gaps else measured, shape, m, kept.tiles, held_out=True)
+                / true.at(m)
+                - 1
                 for m in true.x[1:-1]
             ]
     return errors
@@ -144,16 +154,27 @@ def layer_errors(kept: LinearTable, whole: LinearTable, peak: Peak) -> list[dict
 
 
 def attention_errors(rows: KernelTable, fitted: Sequence[AttentionTable]) -> list[dict[str, Any]]:
-    """Return the errors inside of the grids, and of shapes of heads that were left out."""
+    """Return the errors off the grids or inside of them, and of shapes of heads left out.
+
+    Where more was measured than a grid keeps, at what it leaves out; else at each inner point, from
+    the others.
+    """
     known = attention_rows(rows)
     found: dict[tuple[str, str, str], list[float]] = {}
     for table in fitted:
         shape = table.heads, table.kv_heads, table.head_dim
         one = known[table.format, table.library, shape]
         for what, (part, axes) in _parts(one).items():
-            if len(part):
+            if what == "mixed" and not table.mixed_s:
+                held_out, errors = "sum of the parts", sum_errors(table, part)
+            elif left_out := _off_grid(part, axes):
+                held_out, errors = "points off the grid", _priced(left_out, AttentionTime(table))
+            elif len(part):
                 errors = _inner(axes, *grid(part, axes, filled=False)).tolist()
-                found.setdefault((what, table.format, "points of the grid"), []).extend(errors)
+                held_out = "points of the grid"
+            else:
+                continue
+            found.setdefault((what, table.format, held_out), []).extend(errors)
     for (form, _, shape), one in known.items():
         if any((t.format, (t.heads, t.kv_heads, t.head_dim)) == (form, shape) for t in fitted):
             continue
@@ -167,10 +188,7 @@ def _parts(rows: KernelTable) -> dict[str, tuple[KernelTable, tuple[str, ...]]]:
     return {
         "prefill": (rows.take((decodes == 0) & (prompts == 1)), ("chunk", "prefix")),
         "decode": (rows.take(prompts == 0), ("decodes", "context")),
-        "mixed": (
-            rows.take((prompts == 1) & (decodes > 0)),
-            ("chunk", "prefix", "decodes", "context"),
-        ),
+        "mixed": (mixed_rows(rows), ("chunk", "prefix", "decodes", "context")),
         "several prompts": (
             rows.take((prompts > 1) & (rows["prefix"] == 0)),
             ("prefills", "chunk"),
@@ -194,16 +212,38 @@ def _other_shape(
     near = min(like, key=lambda table: abs(log(table.kv_heads / kv_heads)))
     ratio = kv_heads / near.kv_heads
     times = AttentionTime(near, ratio, ratio)
-    columns = ("prefills", "chunk", "prefix", "decodes", "context")
-    errors: dict[str, list[float]] = {"prefill": [], "decode": []}
-    for (count, chunk, prefix, decodes, context), true in medians(rows, columns).items():
-        if decodes and not count and decodes <= times.most_sequences:
+    points = medians(rows, _BATCH)
+    yield "prefill", _priced({b: t for b, t in points.items() if not b[3]}, times)
+    yield "decode", _priced({b: t for b, t in points.items() if not b[0]}, times)
+
+
+_BATCH = ("prefills", "chunk", "prefix", "decodes", "context")
+
+
+def _off_grid(rows: KernelTable, axes: Sequence[str]) -> dict[Key, float]:
+    """Measured batches of either kind at values of an axis that the coefficients leave out."""
+    if not len(rows):
+        return {}
+    values, _ = grid(rows, axes)
+    at = [_BATCH.index(name) for name in axes]
+    return {
+        batch: time
+        for batch, time in medians(rows, _BATCH).items()
+        if any(batch[i] not in axis for i, axis in zip(at, values, strict=True))
+    }
+
+
+def _priced(points: Mapping[Key, float], times: AttentionTime) -> list[float]:
+    """Relative errors of batches of prompts, or of decodes, within the sizes of the grid."""
+    errors = []
+    for (count, chunk, prefix, decodes, context), true in points.items():
+        if decodes and decodes <= times.most_sequences:
             curve = Curve(times.contexts, tuple(times.decode_s(decodes)))
-            errors["decode"].append(curve.at(context) / true - 1)
-        elif count and not decodes and count * chunk <= times.longest_chunk:
+            errors.append(curve.at(context) / true - 1)
+        elif count and count * chunk <= times.longest_chunk:
             pairs = count * (chunk * prefix + chunk * (chunk + 1) / 2)
-            errors["prefill"].append(times.prefill_s(count * chunk, pairs) / true - 1)
-    yield from errors.items()
+            errors.append(times.prefill_s(count * chunk, pairs) / true - 1)
+    return errors
 
 
 def element_errors(elements: Sequence[ElementTable]) -> list[dict[str, Any]]:
@@ -228,10 +268,7 @@ def step_errors(
     its number of tokens.
     """
     known = attention_rows(rows)
-    whole = total(
-        [(1.0, Curve(linear.tokens, times)) for times in linear.shapes.values()]
-        + [(_TIMES.get(t.kernel, 0.0), t.curve) for t in elements]
-    )
+    whole = _beside(linear, elements)
     found = []
     for table in fitted:
         one = known[table.format, table.library, (table.heads, table.kv_heads, table.head_dim)]
@@ -246,7 +283,9 @@ def step_errors(
                 )
                 tokens = np.broadcast_to(tokens, cells.shape)
                 beside = np.vectorize(whole.at)(tokens)
-                guessed = np.vectorize(lambda x: _without(whole, x))(tokens)
+                sizes, at = np.unique(tokens, return_inverse=True)
+                left_out = [_beside(linear, elements, x).at(x) for x in sizes.tolist()]
+                guessed = np.array(left_out)[at].reshape(cells.shape)
                 errors = _inner(axes, values, cells, beside, guessed)
                 if errors.size:
                     found.append(summary(_STEPS[what], table.format, "tokens and grid", errors))
@@ -257,12 +296,26 @@ _TIMES = {"norm": 2.0, "activation": 1.0, "rotary": 1.0, "residual": 2.0, "kv_wr
 _STEPS = {"prefill": "prefill layer", "decode": "decode layer", "mixed": "mixed layer"}
 
 
-def _without(curve: Curve, x: float) -> float:
-    """The time at x as if it was not measured there."""
-    if x not in curve.x[1:-1]:
-        return curve.at(x)
-    i = curve.x.index(x)
-    return Curve(curve.x[i - 1 : i + 2 : 2], curve.time_s[i - 1 : i + 2 : 2]).at(x)
+def _beside(linear: LinearTable, elements: Sequence[ElementTable], but: float = 0.0) -> Curve:
+    """All kernels of a layer beside attention, as if one number of tokens was not measured."""
+    return total(
+        [
+            (1.0, staircase(*_without(linear.tokens, times, but), linear.tiles))
+            for times in linear.shapes.values()
+        ]
+        + [
+            (_TIMES.get(t.kernel, 0.0), Curve(*_without(t.curve.x, t.curve.time_s, but)))
+            for t in elements
+        ]
+    )
+
+
+def _without(x: Axis, times: Axis, but: float) -> tuple[Axis, Axis]:
+    """Points but an inner one."""
+    if but not in x[1:-1]:
+        return x, times
+    i = x.index(but)
+    return x[:i] + x[i + 1 :], times[:i] + times[i + 1 :]
 
 
 def _inner(
@@ -295,11 +348,11 @@ def _straight(x: NDArray[np.float64], t: Grid) -> Grid:
 
 
 def _curved(x: NDArray[np.float64], t: Grid) -> Grid:
-    """Inner points as the monotone cubic through all others says, where these were measured."""
-    guess = _straight(x, t)
-    known = ~np.isnan(t).any(axis=-1)
-    for i in range(1, len(x) - 1):
-        others = np.arange(len(x)) != i
-        rest = interpolated(x[others], t[known][..., others], x[i : i + 1])
-        guess[known, i - 1] = rest[..., 0]
+    """Inner points of each row as the monotone cubic through its others says."""
+    guess = np.full((*t.shape[:-1], len(x) - 2), np.nan)
+    for row in np.ndindex(t.shape[:-1]):
+        known = np.flatnonzero(~np.isnan(t[row]))
+        for i in known[1:-1].tolist():
+            others = known[known != i]
+            guess[(*row, i - 1)] = interpolated(x[others], t[row][others], x[i : i + 1])[0]
     return guess

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, log
 from statistics import median
@@ -11,6 +11,7 @@ from infsim.calibrate.fit.points import curves
 from infsim.calibrate.table import KernelTable
 from infsim.cost.calibration import LinearTable
 from infsim.cost.curves import Curve
+from infsim.cost.tiles import CHOICES, LINES, Tiles, work
 from infsim.model.catalog import FORMATS
 
 Shape = tuple[int, int]
@@ -24,6 +25,7 @@ PRUNED = {
 }
 """Formats of the catalogue with a pattern of zeros in weights of a number type; where these may be
 more or fewer, the name ends with their percentage."""
+CLEARLY = 0.97
 SHARED = 0.5
 """Share of what other shapes take more or less than their lines, between the points of a shape."""
 
@@ -100,21 +102,48 @@ def measured_linear(form: str, library: str, rows: KernelTable) -> MeasuredLinea
     """Return what the rows of one format and library say, at the tokens of any of its shapes."""
     found: Curves = {(n, k): curve for (n, k), curve in curves(rows, ("n", "k"), "tokens").items()}
     tokens = tuple(sorted({x for curve in found.values() for x in curve.x}))
-    shapes = {shape: tuple(between(found, shape, x) for x in tokens) for shape in found}
-    return MeasuredLinear(LinearTable(form, library, tokens, shapes, {}), found)
+    tiles = best_tiles(list(found.values()))
+    shapes = {shape: tuple(between(found, shape, x, tiles) for x in tokens) for shape in found}
+    return MeasuredLinear(LinearTable(form, library, tokens, shapes, {}, tiles), found)
 
 
-def between(known: Curves, shape: Shape, tokens: float, *, held_out: bool = False) -> float:
+def best_tiles(curves: Sequence[Curve]) -> Tiles:
+    """Return the tiles with which inner points are told best by the others, each left out in turn.
+
+    Lines, unless tiles make the mean error (of logarithms) clearly smaller.
+    """
+    errors = {
+        tiles: [
+            abs(log(left_out(curve, i, tiles) / curve.time_s[i]))
+            for curve in curves
+            for i in range(1, len(curve.x) - 1)
+        ]
+        for tiles in CHOICES
+    }
+    best = min(CHOICES, key=lambda tiles: sum(errors[tiles]))
+    return best if sum(errors[best]) < CLEARLY * sum(errors[LINES]) else LINES
+
+
+def left_out(curve: Curve, i: int, tiles: Tiles) -> float:
+    """Seconds at the i-th point as its neighbours say."""
+    return _line(curve, curve.x[i - 1], curve.x[i], curve.x[i + 1], tiles)
+
+
+def between(
+    known: Curves, shape: Shape, tokens: float, tiles: Tiles, *, held_out: bool = False
+) -> float:
     """Seconds of a shape at a number of tokens, as measured, or between its points.
 
-    Kernels change at the same tokens for all shapes: between two points it is the line, times half
-    (in the logarithm) of what others, measured there, take over their own lines in the median.
+    Kernels change at the same tokens for all shapes: between two points it is the line (in the work
+    of the tokens, see `infsim.cost.tiles`), times half (in the logarithm) of what others, measured
+    there, take over their own lines in the median.
 
     Parameters
     ----------
     known : mapping of (int, int) to Curve
     shape : tuple of int
     tokens : float
+    tiles : Tiles
     held_out : bool
         Take the point as if it was not measured.
     """
@@ -126,12 +155,13 @@ def between(known: Curves, shape: Shape, tokens: float, *, held_out: bool = Fals
     if low is None or high is None:
         return own.at(tokens)
     excess = [
-        log(other.at(tokens) / _line(other, low, tokens, high))
+        log(other.at(tokens) / _line(other, low, tokens, high, tiles))
         for name, other in known.items()
         if name != shape and tokens in other.x and other.x[0] <= low and high <= other.x[-1]
     ]
-    return _line(own, low, tokens, high) * exp(SHARED * median(excess) if excess else 0.0)
+    return _line(own, low, tokens, high, tiles) * exp(SHARED * median(excess) if excess else 0.0)
 
 
-def _line(curve: Curve, low: float, tokens: float, high: float) -> float:
-    return Curve((low, high), (curve.at(low), curve.at(high))).at(tokens)
+def _line(curve: Curve, low: float, tokens: float, high: float, tiles: Tiles) -> float:
+    start, here, end = (work(m, tiles) for m in (low, tokens, high))
+    return Curve((start, end), (curve.at(low), curve.at(high))).at(here)

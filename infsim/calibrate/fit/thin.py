@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from infsim.cost.calibration import LinearTable
 from infsim.cost.curves import Curve
 from infsim.cost.linear import SCATTER, Peak, covariance, excess_of
+from infsim.cost.tiles import work
 from infsim.model.catalog import MODELS, load
 
 Array = NDArray[np.float64]
@@ -51,7 +52,8 @@ def thinned(
     )
     kept = _shapes_kept(places, excess, rank, shapes)
     rows = np.array(list(table.shapes.values()))
-    chosen = points_kept(np.array(table.tokens), rows, times // len(kept))
+    works = np.array([work(m, table.tiles) for m in table.tokens])
+    chosen = points_kept(works, rows, times // len(kept))
     return replace(
         table,
         tokens=tuple(table.tokens[j] for j in chosen),
@@ -95,14 +97,22 @@ def _predicted(places: Array, excess: Array) -> Array:
     return found
 
 
-def points_kept(points: Array, times: Array, most: int) -> list[int]:
-    """Return at most so many indices: points whose lines between the others err least go first."""
+def points_kept(
+    points: Array, times: Array, most: int, measured: NDArray[np.bool_] | None = None
+) -> list[int]:
+    """Return at most so many indices: points whose lines between the others err least go first.
+
+    Only errors at ``measured`` times count, all by default.
+    """
     kept = list(range(len(points)))
+    if measured is None:
+        measured = np.ones(times.shape, dtype=np.bool_)
     while len(kept) > most:
         inner = np.array(kept)
         x, t = points[inner], times[:, inner]
         share = (x[1:-1] - x[:-2]) / (x[2:] - x[:-2])
         line = t[:, :-2] + share * (t[:, 2:] - t[:, :-2])
-        error = np.quantile(np.abs(line / t[:, 1:-1] - 1), 0.9, axis=0)
-        kept.pop(int(np.argmin(error)) + 1)
+        error = np.where(measured[:, inner[1:-1]], np.abs(line / t[:, 1:-1] - 1), np.nan)
+        error[0, np.isnan(error).all(axis=0)] = 0.0  # nothing was measured there that is kept
+        kept.pop(int(np.argmin(np.nanquantile(error, 0.9, axis=0))) + 1)
     return kept

@@ -19,6 +19,8 @@ CHECKED = 64
 LONGEST_S = 0.15
 """Points of which one run would take longer are left to the line beyond."""
 WANTED = 0.05
+FIRST = 10
+"""So many times longer may the smallest size take: a step in emulated FP8 took 27 s."""
 COARSE = (inf, 0.4, 0.2, 0.1)
 """Errors with which all curves are to be content before any is refined further: ends come first."""
 CHECKPOINT_S = 60.0
@@ -180,6 +182,8 @@ def _first_line(error: Exception) -> str:
 
 def _measure(curve: _Curve, makers: list[Maker], point: int, bench: Bench) -> None:
     kernel = curve.kernel
+    if point == kernel.points[0]:
+        _try(makers[0](point), FIRST * curve.search.longest_s)
     if point == kernel.points[0] or (point <= CHECKED and curve.checks < 2):
         _check(curve, makers[0], point)
     reading = bench.read(_cases(kernel, makers, point))
@@ -189,6 +193,15 @@ def _measure(curve: _Curve, makers: list[Maker], point: int, bench: Bench) -> No
     else:
         curve.readings[point] = reading
         curve.search.add(point, reading.time_s)
+
+
+def _try(case: Case, longest_s: float) -> None:
+    """Raise if one run takes too long."""
+    before = time.perf_counter()
+    case.run()
+    took_s = time.perf_counter() - before
+    if took_s > longest_s:
+        raise TimeoutError(f"{took_s:.2g} s for its smallest size")
 
 
 def _cases(kernel: Kernel, makers: list[Maker], point: int) -> Callable[[], Case]:

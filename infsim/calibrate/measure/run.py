@@ -118,6 +118,7 @@ def _meta(plan: Plan, known: Device, stand: Bench, found: Campaign, power: dict[
         "machine": machine.description(plan.device),
         "reference": {
             "time_s": float(f"{stand.baseline_s:.4g}"),
+            "bytes": stand.reference_bytes,
             "drift": round(found.drift, 4),
         },
         "search": {

@@ -91,7 +91,7 @@ def _bench(name: str, form: str, device: str, calibrated: KernelTable) -> tuple[
     torch.set_num_threads(1)
     model = load_architecture(name)
     engine = TorchEngine(model, form_of(form, device), LIMITS.sequences, LENGTHS.longest, device)
-    kernel = reference(device)
+    kernel = reference(device, calibrated.meta.extra["reference"].get("bytes"))
 
     def run() -> Any:
         found = kernel.run()
