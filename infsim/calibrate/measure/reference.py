@@ -13,8 +13,9 @@ from infsim.calibrate.measure.torch_case import random, require_torch
 SQUARE = 384
 """Side of a product that stays in the cache."""
 SMALLEST_BYTES = 2.0**23
+ROW = 1024
 READS = 5
-SETTLED = 1.2
+SETTLED = 1.12
 """So many times faster than memory, and reads are no longer said to come from a cache."""
 
 
@@ -68,26 +69,26 @@ def uncached_bytes(most: float) -> float:
     read as slowly as 1 GB. A reference that needs no more than it has to takes its turn in 7 ms
     instead of 35.
     """
-    values = random(round(most / 4))
-    slowest_s = _read_s(values)
-    size = SMALLEST_BYTES
-    while size < most:
-        part = values[: round(size / 4)]
-        if _read_s(part) * most > size * slowest_s / SETTLED:
-            return size
-        size *= 2
-    return most
+    sizes = [SMALLEST_BYTES]
+    while 2 * sizes[-1] < most:
+        sizes.append(2 * sizes[-1])
+    values = random(round(most / 4 / ROW), ROW)
+    parts = [values[: round(size / 4 / ROW)] for size in (*sizes, most)]
+    # in turns, so that a slow moment of the machine is one for all
+    rounds = [[part.nbytes / _read_s(part) for part in parts] for _ in range(READS)]
+    *rates, slowest = (max(rates) for rates in zip(*rounds, strict=True))
+    uncached = (size for size, rate in zip(sizes, rates, strict=True) if rate < SETTLED * slowest)
+    return next(uncached, most)
 
 
 def _read_s(values: Any) -> float:
-    """CPU seconds of reading values that were read just before."""
-    values.sum()
-    times = []
-    for _ in range(READS):
-        before = time.thread_time()
-        values.sum()
-        times.append(time.thread_time() - before)
-    return min(times)
+    """CPU seconds of a vector times a matrix that was read just before."""
+    vector = random(ROW)
+    for _ in range(2):  # some caches take in only what the smaller one before them has let go
+        values @ vector
+    before = time.thread_time()
+    values @ vector
+    return time.thread_time() - before
 
 
 def _cuda_cache_bytes() -> float:
