@@ -16,7 +16,7 @@ from typing import Any
 from infsim.cluster.node import Node
 from infsim.cost.curves import Curve
 from infsim.cost.power import PowerTable
-from infsim.cost.tiles import LINES, Tiles, staircase
+from infsim.cost.tiles import LINES, Tiles, checked_tiles, staircase
 from infsim.errors import InputError, Where, did_you_mean
 from infsim.model.formats import Format
 from infsim.paths import data_folder
@@ -387,13 +387,13 @@ def _linear(entry: Mapping[str, Any]) -> LinearTable:
     for row in entry["experts"]:
         key = row["n"], row["k"], row["experts"]
         experts[key] = (*experts.get(key, ()), (row["tokens"], _curve(row)))
-    tiles = tuple((int(first), int(rows)) for first, rows in entry.get("tiles", ()))
-    found = LinearTable(
-        entry["format"], entry["library"], tuple(entry["tokens"]), shapes, experts, tiles
-    )
+    tokens = tuple(entry["tokens"])
     for times in shapes.values():
-        found.curve(times)  # its checks
-    return found
+        Curve(tokens, times)  # its checks
+    tiles = tuple((int(first), int(rows)) for first, rows in entry.get("tiles", ()))
+    return LinearTable(
+        entry["format"], entry["library"], tokens, shapes, experts, checked_tiles(tiles)
+    )
 
 
 _GRIDS = {

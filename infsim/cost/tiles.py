@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from math import ceil
 
 from infsim.cost.curves import Curve
+from infsim.errors import InputError
 
 Tiles = tuple[tuple[int, int], ...]
 """First number of tokens, increasing from 1, and the rows of a tile from there on."""
@@ -28,6 +29,15 @@ STEP = 0.9
 """Share of a tile's work that is done for its first row."""
 MOST = 100
 """Steps of a tile after so many tiles are too small to be drawn."""
+
+
+def checked_tiles(tiles: Tiles) -> Tiles:
+    """Return tiles that can be; others are an `InputError`."""
+    starts = [first for first, _ in tiles]
+    fewest = min((rows for _, rows in tiles), default=1)
+    if tiles and (starts[0] != 1 or starts != sorted(set(starts)) or fewest < 1):
+        raise InputError(f"tiles must begin at 1 and increase, with 1 row at least: {tiles}")
+    return tiles
 
 
 def work(tokens: float, tiles: Tiles) -> float:

@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infsim.calibrate.fit.linear import best_tiles, left_out
+from infsim.cost.calibration import Calibration
 from infsim.cost.curves import Curve
 from infsim.cost.tiles import CHOICES, GPU, LINES, MOST, Tiles, staircase, work
+from infsim.errors import InputError
+from tests.calibrations import a_calibration
 
 TOKENS = st.lists(st.integers(1, 9000), min_size=2, max_size=12, unique=True).map(sorted)
 MEASURED = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -51,6 +54,18 @@ def test_work_rises_with_every_token_and_is_theirs_at_the_end_of_a_tile(
     share = (works[1] - works[0]) / (works[-1] - works[0])
     if tokens[-1] < MOST * 4:  # no tile is too small to be drawn
         assert at.at(tokens[1]) == pytest.approx(1 + 2 * share)
+
+
+@pytest.mark.parametrize("tiles", [[[2, 8]], [[1, 8], [1, 64]], [[1, 8], [64, 0]], [[1, 8, 3]]])
+def test_tiles_that_cannot_be_are_refused(tiles: list[list[int]]) -> None:
+    data = a_calibration().to_json()
+    data["linear"][0]["tiles"] = tiles
+    with pytest.raises(InputError, match=r"tiles must|not coefficients"):
+        Calibration.from_json(data)
+    data["linear"][0]["tiles"] = [[1, 8], [17, 64]]
+    assert Calibration.from_json(data).to_json() == data
+    del data["linear"][0]["tiles"]  # of a file from before there were any
+    assert Calibration.from_json(data).linears[0].tiles == LINES
 
 
 def test_the_first_row_of_a_tile_takes_most_of_it() -> None:
