@@ -167,7 +167,7 @@ def attention_errors(rows: KernelTable, fitted: Sequence[AttentionTable]) -> lis
         for what, (part, axes) in _parts(one).items():
             if what == "mixed" and not table.mixed_s:
                 held_out, errors = "sum of the parts", sum_errors(table, part)
-            elif left_out := _off_grid(part, axes):
+            elif what != "mixed" and (left_out := _off_grid(part, axes)):
                 held_out, errors = "points off the grid", _priced(left_out, AttentionTime(table))
             elif len(part):
                 errors = _inner(axes, *grid(part, axes, filled=False)).tolist()
