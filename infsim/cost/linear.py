@@ -81,14 +81,14 @@ class LinearTimes:
 
     def curve(self, n: int, k: int) -> Curve:
         """Seconds of the product of a shape against tokens, never below the physical bound."""
-        curve = self.table.curve(self._times(n, k))
-        points = zip(curve.x, curve.time_s, strict=True)
-        return Curve(curve.x, tuple(max(t, self.peak.bound_s(m, n, k)) for m, t in points))
+        return self._bounded(self.table.curve(self._times(n, k)), n, k)
 
     def separate(self, shards: Sequence[tuple[int, int]], experts: float, active: float) -> Curve:
         """Experts one by one: those that some token uses, each with its share of the tokens."""
         # lines: an expert's tokens are a mean, over which the steps of tiles are smooth
-        curves = [Curve(self.table.tokens, self._times(n, k)) for n, k in shards]
+        curves = [
+            self._bounded(Curve(self.table.tokens, self._times(n, k)), n, k) for n, k in shards
+        ]
         times = []
         for tokens in self.table.tokens:
             used = used_experts(tokens, experts, active)
@@ -113,6 +113,10 @@ class LinearTimes:
                 used = [used_experts(m, experts, active) for m in tokens]
                 return Curve(tokens, tuple(c.at(u) for c, u in zip(along, used, strict=True)))
         return None
+
+    def _bounded(self, curve: Curve, n: int, k: int) -> Curve:
+        points = zip(curve.x, curve.time_s, strict=True)
+        return Curve(curve.x, tuple(max(t, self.peak.bound_s(m, n, k)) for m, t in points))
 
     def _times(self, n: int, k: int) -> tuple[float, ...]:
         known = self.table.shapes.get((n, k))

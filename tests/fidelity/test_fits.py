@@ -40,11 +40,27 @@ def cost(device: str, model: str, form: str, devices: int = 1) -> MeasuredStepCo
     return MeasuredStepCost(node, load_format(form), load(model).graph.operators, known)
 
 
-@pytest.mark.parametrize(("folder", "device"), [(RTX, "rtx-4090"), (A800, "a800")])
+A100 = (
+    "kernels/aiconfigurator/a100_sxm",
+    "kernels/vidur-a100",
+    "kernels/splitwise-a100-llama2-70b/perf_model_a100.csv",
+)
+L40S = "kernels/aiconfigurator/l40s"
+
+
+@pytest.mark.parametrize(
+    ("folders", "device"),
+    [
+        ((RTX,), "rtx-4090"),
+        ((A800,), "a800"),
+        pytest.param(A100, "a100-80gb", marks=pytest.mark.deep),
+        pytest.param((L40S,), "l40s", marks=pytest.mark.deep),
+    ],
+)
 def test_the_coefficients_that_infsim_ships_are_those_of_the_public_table(
-    folder: str, device: str
+    folders: tuple[str, ...], device: str
 ) -> None:
-    fitted = fit_device([table(folder, device)]).to_json()
+    fitted = fit_device([table(folder, device) for folder in folders]).to_json()
     file = data_folder("calibration") / device / "costs.json"
     assert json.loads(file.read_text(encoding="utf-8")) == json.loads(json.dumps(fitted))
 

@@ -84,7 +84,7 @@ def test_a_full_grid_saves_nothing() -> None:
 
 
 def test_a_kernel_that_takes_far_too_long_at_its_smallest_is_given_up() -> None:
-    """Tried once only: each point would be repeated, and the budget be gone."""
+    """Tried twice only: each point would be repeated, and the budget be gone."""
     runs = 0
 
     def time(x: int) -> float:
@@ -97,8 +97,20 @@ def test_a_kernel_that_takes_far_too_long_at_its_smallest_is_given_up() -> None:
     found = measure([kernel(straight), endless], bench(), budget_s=60.0, longest_s=1e-3)
     (reason,) = found.unavailable.values()
     assert "TimeoutError: 0.02" in reason
-    assert runs == 1
+    assert runs == 2
     assert {row["name"] for row in found.rows} == {"made up"}
+
+
+def test_a_kernel_whose_library_is_loaded_by_its_first_run_is_measured() -> None:
+    first = iter([0.02])
+
+    def time(x: int) -> float:
+        sleep(next(first, 0.0))
+        return straight(x)
+
+    found = measure([kernel(time)], bench(), budget_s=60.0, longest_s=1e-3)
+    assert found.unavailable == {}
+    assert found.rows
 
 
 def test_repeats_beside_an_unsteady_reference_do_not_count() -> None:

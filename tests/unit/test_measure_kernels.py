@@ -7,18 +7,18 @@ from dataclasses import replace
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs torch: pip install infsim[calibrate]")
+from infsim.calibrate.measure import reference
+from infsim.calibrate.measure.kernel import Kernel
+from infsim.calibrate.measure.machine import description, versions
+from infsim.calibrate.measure.shapes import Matrix, Shapes
+from infsim.calibrate.measure.suites import kernels
+from infsim.calibrate.measure.torch_case import TWIN
+from infsim.calibrate.measure.torch_linear import linear
+from infsim.calibrate.table import KernelTable, Meta
+from infsim.errors import InputError
+from infsim.model.catalog import load_architecture
 
-from infsim.calibrate.measure import reference  # noqa: E402
-from infsim.calibrate.measure.kernel import Kernel  # noqa: E402
-from infsim.calibrate.measure.machine import description, versions  # noqa: E402
-from infsim.calibrate.measure.shapes import Matrix, Shapes  # noqa: E402
-from infsim.calibrate.measure.suites import kernels  # noqa: E402
-from infsim.calibrate.measure.torch_case import TWIN  # noqa: E402
-from infsim.calibrate.measure.torch_linear import linear  # noqa: E402
-from infsim.calibrate.table import KernelTable, Meta  # noqa: E402
-from infsim.errors import InputError  # noqa: E402
-from infsim.model.catalog import load_architecture  # noqa: E402
+torch = pytest.importorskip("torch", reason="needs torch: pip install infsim[calibrate]")
 
 SUITES = ("linear", "sparse", "attention", "elements", "codecs", "copies")
 LARGEST = 2**22

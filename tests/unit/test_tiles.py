@@ -56,7 +56,9 @@ def test_work_rises_with_every_token_and_is_theirs_at_the_end_of_a_tile(
         assert at.at(tokens[1]) == pytest.approx(1 + 2 * share)
 
 
-@pytest.mark.parametrize("tiles", [[[2, 8]], [[1, 8], [1, 64]], [[1, 8], [64, 0]], [[1, 8, 3]]])
+@pytest.mark.parametrize(
+    "tiles", [[[2, 8]], [[1, 8], [1, 64]], [[1, 8], [64, 0]], [[1, 64], [17, 8]], [[1, 8, 3]]]
+)
 def test_tiles_that_cannot_be_are_refused(tiles: list[list[int]]) -> None:
     data = a_calibration().to_json()
     data["linear"][0]["tiles"] = tiles

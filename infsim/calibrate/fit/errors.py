@@ -167,7 +167,7 @@ def attention_errors(rows: KernelTable, fitted: Sequence[AttentionTable]) -> lis
         for what, (part, axes) in _parts(one).items():
             if what == "mixed" and not table.mixed_s:
                 held_out, errors = "sum of the parts", sum_errors(table, part)
-            elif what != "mixed" and (left_out := _off_grid(part, axes)):
+            elif left_out := _off_grid(what, part, axes, table):
                 held_out, errors = "points off the grid", _priced(left_out, AttentionTime(table))
             elif len(part):
                 errors = _inner(axes, *grid(part, axes, filled=False)).tolist()
@@ -220,16 +220,22 @@ def _other_shape(
 _BATCH = ("prefills", "chunk", "prefix", "decodes", "context")
 
 
-def _off_grid(rows: KernelTable, axes: Sequence[str]) -> dict[Key, float]:
-    """Measured batches of either kind at values of an axis that the coefficients leave out."""
-    if not len(rows):
+def _off_grid(
+    what: str, rows: KernelTable, axes: Sequence[str], table: AttentionTable
+) -> dict[Key, float]:
+    """Batches of prompts, or of decodes, at values of an axis that the coefficients leave out."""
+    kept = {
+        "prefill": (table.chunks, table.prefixes),
+        "decode": (table.sequences, table.contexts),
+        "several prompts": (table.prompts, table.prompt_chunks),
+    }
+    if what not in kept:
         return {}
-    values, _ = grid(rows, axes)
     at = [_BATCH.index(name) for name in axes]
     return {
         batch: time
         for batch, time in medians(rows, _BATCH).items()
-        if any(batch[i] not in axis for i, axis in zip(at, values, strict=True))
+        if any(batch[i] not in axis for i, axis in zip(at, kept[what], strict=True))
     }
 
 

@@ -26,6 +26,7 @@ PRUNED = {
 """Formats of the catalogue with a pattern of zeros in weights of a number type; where these may be
 more or fewer, the name ends with their percentage."""
 CLEARLY = 0.97
+"""Share of the error of lines below which tiles are said to tell more."""
 SHARED = 0.5
 """Share of what other shapes take more or less than their lines, between the points of a shape."""
 

@@ -27,7 +27,9 @@ def filled_prefill(cells: Grid, axes: Sequence[Sequence[float]]) -> Grid:
     """
     chunks, prefixes = (np.array(axis) for axis in axes)
     work = _work(cells, chunks, prefixes)
-    by_chunk = np.stack([_inner(chunks, t, w, interpolated) for t, w in _columns(cells, work)], -1)
+    by_chunk = np.stack(
+        [_inner(chunks, t, w, interpolated) for t, w in zip(cells.T, work.T, strict=True)], -1
+    )
     by_prefix = np.stack(
         [_inner(prefixes, t, w, _line) for t, w in zip(cells, work, strict=True)], axis=-2
     )
@@ -52,10 +54,6 @@ def _work(cells: Grid, chunks: Grid, prefixes: Grid) -> Grid:
     shares, _ = nnls(parts[known] / scale / cells[known][:, None], np.ones(known.sum()))
     found: Grid = parts @ (shares / scale)
     return found
-
-
-def _columns(*grids: Grid) -> Sequence[tuple[Grid, ...]]:
-    return list(zip(*(grid.T for grid in grids), strict=True))
 
 
 def _inner(x: Grid, times: Grid, work: Grid, between: Callable[[Grid, Grid, Grid], Grid]) -> Grid:

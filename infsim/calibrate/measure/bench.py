@@ -23,7 +23,8 @@ from infsim.calibrate.measure.kernel import Case
 DRIFT = 0.10
 """How far the reference may move."""
 SLOWEST = 1.6
-"""So many times the reference of the quiet machine, and a repeat does not count at all."""
+"""So many times the reference of the quiet machine, or so many times less, and a repeat does not
+count at all."""
 USUAL = 0.75
 """By how much, in logarithms, kernels slow down when the reference does by 1: linear layers on a
 core of a shared EPYC 7003 by 0.5 to 1."""

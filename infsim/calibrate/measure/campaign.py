@@ -196,14 +196,16 @@ def _measure(curve: _Curve, makers: list[Maker], point: int, bench: Bench) -> No
 
 
 def _try(case: Case, longest_s: float) -> None:
-    """Raise if one run takes too long."""
-    if case.touch is not None:
-        case.touch()
-    before = time.perf_counter()
-    case.run()
-    took_s = time.perf_counter() - before
-    if took_s > longest_s:
-        raise TimeoutError(f"{took_s:.2g} s for its smallest size")
+    """Raise if runs take too long: a second one, too, as libraries are loaded by the first."""
+    for _ in range(2):
+        if case.touch is not None:
+            case.touch()
+        before = time.perf_counter()
+        case.run()
+        took_s = time.perf_counter() - before
+        if took_s <= longest_s:
+            return
+    raise TimeoutError(f"{took_s:.2g} s for its smallest size")
 
 
 def _cases(kernel: Kernel, makers: list[Maker], point: int) -> Callable[[], Case]:
