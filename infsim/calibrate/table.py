@@ -63,6 +63,7 @@ COUNTS = (
     "bytes",
     "devices",
     "nodes",
+    "held_out",
     "runs",
 )
 REALS = ("density", "time_s", "spread_s")
@@ -167,6 +168,7 @@ class KernelTable:
       its new token included);
     - ``bytes`` of copies, loads and collectives, ``devices`` (ranks or degree of tensor
       parallelism, whose shard the shapes are), ``nodes`` (machines that a collective spans);
+    - ``held_out`` (1 for points drawn at random to tell the error between the others, else 0);
     - ``density`` (share of the weights that are not zero), ``time_s`` (of one run; for collectives
       of the slowest rank), ``spread_s`` (standard deviation of repeats, NaN if unknown), ``runs``.
 

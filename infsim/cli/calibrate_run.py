@@ -16,6 +16,8 @@ from infsim.errors import InputError
 DEVICES = ("cpu", "cuda")
 MODELS = {"cpu": ["qwen2.5-0.5b"], "cuda": ["llama-3.1-8b", "llama-3.1-70b"]}
 UNFINISHED = "unfinished"
+ROUNDS = {"cpu": 2, "cuda": 1}
+"""Processors are shared with others, whose load comes and goes in minutes."""
 SHARDS = {"cpu": [1], "cuda": [1, 2, 4, 8]}
 
 
@@ -47,6 +49,10 @@ def run(
         float, typer.Option(help="Wanted error between points; 0 measures full grids.")
     ] = 0.05,
     longest: Annotated[float, typer.Option(help="Seconds that one run may take.")] = 0.15,
+    rounds: Annotated[
+        int | None,
+        typer.Option(help="How often points are measured: 2 on a processor, else 1."),
+    ] = None,
 ) -> None:
     """Measure kernels on this machine, where the fit is least sure, within a budget.
 
@@ -63,6 +69,9 @@ def run(
         raise InputError(f"--device must be cpu or cuda, got {device!r}")
     if not (budget > 0 and error >= 0 and longest > 0):
         raise InputError("--budget and --longest must be positive, --error not negative")
+    times = ROUNDS[device] if rounds is None else rounds
+    if times < 1:
+        raise InputError(f"--rounds must be at least 1, got {times}")
     shapes = Shapes(model or MODELS[device], shards or SHARDS[device])
     suites = only or list(SUITES)
     words = ["infsim", "calibrate", "run", "--device", device, "--out", f"calibration/{out.name}"]
@@ -70,7 +79,8 @@ def run(
     for option, values in (given | {"--model": model, "--shards": shards}).items():
         words += [word for value in values or () for word in (option, str(value))]
     words += ["--budget", f"{budget:g}", "--error", f"{error:g}", "--longest", f"{longest:g}"]
-    plan = Plan(hardware or out.name, device, 60 * budget, error, longest, shlex.join(words))
+    words += ["--rounds", f"{times}"]
+    plan = Plan(hardware or out.name, device, 60 * budget, error, longest, times, shlex.join(words))
     unfinished = out / UNFINISHED
     table = run_plan(
         plan,
@@ -99,6 +109,11 @@ def _report(extra: object) -> None:
         f" {search['points_saved']} saved, {search['points_unsteady']} unsteady,"
         f" {search['curves_unfinished']} curves unfinished; drift {reference['drift']:+.1%}"
     )
+    if moved := extra["rounds_differ"]:
+        print(
+            f"  {search['points_of_several_rounds']} points measured again, {moved['median']:.1%}"
+            f" apart in the median, {moved['p95']:.1%} at the 95th percentile"
+        )
     for kernel, reason in extra["unavailable"].items():
         print(f"  unavailable: {kernel}: {reason}")
     if search.get("interrupted"):

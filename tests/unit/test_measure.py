@@ -13,7 +13,7 @@ import pytest
 
 from infsim.calibrate.measure import bench as bench_module
 from infsim.calibrate.measure import campaign as campaign_module
-from infsim.calibrate.measure.bench import USUAL, Bench, Repeat, Timer, at_rest
+from infsim.calibrate.measure.bench import USUAL, Bench, Repeat, Timer, steady
 from infsim.calibrate.measure.campaign import Campaign, DriftError, measure
 from infsim.calibrate.measure.kernel import Case, Kernel
 from infsim.calibrate.measure.run import Plan, run
@@ -51,13 +51,14 @@ def kernel(
     time: Callable[[int], float],
     error: float = 0.0,
     columns: Mapping[str, str | int | float] | None = None,
+    points: tuple[int, ...] = GRID,
 ) -> Kernel:
     told = columns or {"kernel": "norm", "name": "made up", "format": "bf16", "n": 64}
 
     def make(point: int) -> Case:
         return Case(lambda: time(point), lambda: error)
 
-    return Kernel(told, "tokens", GRID, lambda: make, tolerance=0.01)
+    return Kernel(told, "tokens", points, lambda: make, tolerance=0.01)
 
 
 def straight(x: int) -> float:
@@ -164,15 +165,82 @@ def test_on_a_machine_that_slows_down_times_are_those_of_the_quiet_one(power: fl
 def test_repeats_tell_by_which_power_a_kernel_slows_down() -> None:
     slowness = np.linspace(1.0, 1.4, 15)
     for power in (0.3, 1.2):
-        found = at_rest([Repeat(s**power, s) for s in slowness])
+        found = steady([Repeat(s**power, s) for s in slowness])
         np.testing.assert_allclose(found, 1.0, rtol=0.03)
-    assert at_rest([Repeat(2.0, 1.2)] * 3) == pytest.approx([2.0 / 1.2**USUAL] * 3)
+    assert steady([Repeat(2.0, 1.2)] * 3) == pytest.approx([2.0 / 1.2**USUAL] * 3)
+
+
+def test_times_are_those_of_the_usual_machine() -> None:
+    """Quiet for a tenth of the campaign, else 1.4 times slower: corrections stay small."""
+    calls = 0
+
+    def slowness() -> float:
+        return 1.0 if calls % 2000 < 200 else 1.4
+
+    def reference() -> float:
+        nonlocal calls
+        calls += 1
+        return 1e-3 * slowness()
+
+    stand = bench(reference)
+    found = measure(
+        [
+            kernel(lambda x: straight(x) * slowness() ** 1.1, columns={"kernel": "norm", "n": n})
+            for n in range(1, 200)
+        ],
+        stand,
+        budget_s=60.0,
+    )
+    assert found.reference_s == pytest.approx(1.4e-3)
+    assert stand.quiet_s == pytest.approx(1e-3)
+    off = [row["time_s"] / (straight(row["tokens"]) * 1.4**1.1) - 1 for row in found.rows]
+    assert np.median(np.abs(off)) < 1e-9
+    assert max(np.abs(off)) < 0.15
+
+
+def test_points_are_measured_again_in_other_rounds() -> None:
+    said: list[str] = []
+
+    def time(x: int) -> float:
+        return straight(x) * (1.1 if said[-1].startswith("again") else 1.0)
+
+    found = measure([kernel(time)], bench(), budget_s=60.0, rounds=2, say=said.append)
+    assert said[-1] == "again: 3 points"
+    assert found.twice == len(found.rows) == 3
+    assert found.moved == {"median": 0.1, "p95": 0.1}
+    for row in found.rows:
+        assert row["runs"] >= 6
+        assert row["time_s"] == pytest.approx(1.05 * straight(row["tokens"]))
+    assert campaign(kernel(straight)).twice == 0
+
+
+def test_a_point_that_is_not_steady_in_another_round_stays_as_it_was() -> None:
+    stand = bench()
+    first = stand.read(lambda: Case(lambda: 1e-3))
+    restless = cycle([1e-3, 1.2e-3])
+    stand._reference = lambda: next(restless)
+    assert first is not None
+    assert stand.read(lambda: Case(lambda: 1e-3), first) is None
+
+
+def test_some_points_are_drawn_and_kept_from_the_search() -> None:
+    """The search of a straight line would need three: the drawn ones do not change that."""
+    grid = tuple(range(1, 41))
+    found = measure([kernel(straight, points=grid)], bench(), budget_s=60.0)
+    drawn = [row["tokens"] for row in found.rows if row["held_out"]]
+    assert len(found.rows) == 6
+    assert len(drawn) == 3
+    assert not {1, 40} & set(drawn)
+    assert found.saved == 34
+    every = measure([kernel(straight, points=grid)], bench(), budget_s=60.0, wanted=0.0)
+    assert [row["tokens"] for row in every.rows] == list(grid)
+    assert [row["tokens"] for row in every.rows if row["held_out"]] == drawn
 
 
 @pytest.mark.parametrize(("factor", "refused"), [(0.85, True), (0.95, False), (1.05, False)])
 def test_a_run_in_which_the_machine_changed_is_refused(factor: float, refused: bool) -> None:
     stand = bench()
-    stand.baseline_s /= factor
+    stand.quiet_s /= factor
     if refused:
         with pytest.raises(DriftError, match=r"-15\.0%"):
             campaign(kernel(straight), stand=stand)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from infsim.calibrate.fit.attention import fit_attentions
@@ -16,6 +17,7 @@ from infsim.calibrate.fit.errors import (
     linear_errors,
     step_errors,
 )
+from infsim.calibrate.fit.held_out import drawn_errors
 from infsim.calibrate.fit.linear import fit_linears
 from infsim.calibrate.fit.thin import thinned
 from infsim.calibrate.fit.whole_steps import operator_s, whole_step_errors, whole_steps
@@ -23,10 +25,12 @@ from infsim.calibrate.table import KernelTable, concatenate
 from infsim.cluster.device import load_device
 from infsim.cost.calibration import Calibration
 from infsim.cost.kernels import peak_of
+from infsim.cost.linear import Peak
 from infsim.cost.power import PowerTable
 from infsim.errors import InputError
 from infsim.model.catalog import load_format
 
+OF_SHAPES = ("shapes", "shapes of heads")
 LAYER = 4
 """Matrices of a layer: a table with as many shapes measured one model."""
 
@@ -53,7 +57,7 @@ def fit_device(tables: Sequence[KernelTable], device: str | None = None) -> Cali
     errors: list[dict[str, Any]] = []
     linears = []
     for measured in fit_linears(rows):
-        peak = peak_of(load_device(name), load_format(measured.table.format))
+        peak = _peak(name, measured.table.format)
         kept = thinned(measured.table, peak)
         linears.append(kept)
         errors += linear_errors(kept, measured, peak)
@@ -68,6 +72,7 @@ def fit_device(tables: Sequence[KernelTable], device: str | None = None) -> Cali
     errors += element_errors(elements)
     if len(linears) == 1 and len(linears[0].shapes) == LAYER:
         errors += step_errors(rows, attentions, linears[0], elements)
+    errors = _told_better(errors, drawn_errors(rows, partial(_peak, name)))
     notes = dict.fromkeys(note for table in tables for note in table.meta.notes)
     if cached:
         notes[f"{cached} rows of {len(rows)} were served by a cache: priced as from memory"] = None
@@ -85,6 +90,20 @@ def fit_device(tables: Sequence[KernelTable], device: str | None = None) -> Cali
     steps = whole_steps(_beside_kernels(tables), fitted)
     errors += whole_step_errors(steps)
     return replace(fitted, operator_s=operator_s(steps), errors=tuple(errors))
+
+
+def _peak(device: str, form: str) -> Peak:
+    return peak_of(load_device(device), load_format(form))
+
+
+def _told_better(errors: list[dict[str, Any]], drawn: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return errors with those between points told by the drawn ones, where there are any."""
+    by_drawn = {(error["what"], error["format"]) for error in drawn}
+    return drawn + [
+        error
+        for error in errors
+        if (error["what"], error["format"]) not in by_drawn or error["held_out"] in OF_SHAPES
+    ]
 
 
 def _beside_kernels(tables: Sequence[KernelTable]) -> KernelTable:

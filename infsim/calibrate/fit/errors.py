@@ -168,7 +168,7 @@ def attention_errors(rows: KernelTable, fitted: Sequence[AttentionTable]) -> lis
             if what == "mixed" and not table.mixed_s:
                 held_out, errors = "sum of the parts", sum_errors(table, part)
             elif left_out := _off_grid(what, part, axes, table):
-                held_out, errors = "points off the grid", _priced(left_out, AttentionTime(table))
+                held_out, errors = "points off the grid", priced(left_out, AttentionTime(table))
             elif len(part):
                 errors = _inner(axes, *grid(part, axes, filled=False)).tolist()
                 held_out = "points of the grid"
@@ -212,12 +212,12 @@ def _other_shape(
     near = min(like, key=lambda table: abs(log(table.kv_heads / kv_heads)))
     ratio = kv_heads / near.kv_heads
     times = AttentionTime(near, ratio, ratio)
-    points = medians(rows, _BATCH)
-    yield "prefill", _priced({b: t for b, t in points.items() if not b[3]}, times)
-    yield "decode", _priced({b: t for b, t in points.items() if not b[0]}, times)
+    points = medians(rows, BATCH)
+    yield "prefill", priced({b: t for b, t in points.items() if not b[3]}, times)
+    yield "decode", priced({b: t for b, t in points.items() if not b[0]}, times)
 
 
-_BATCH = ("prefills", "chunk", "prefix", "decodes", "context")
+BATCH = ("prefills", "chunk", "prefix", "decodes", "context")
 
 
 def _off_grid(
@@ -231,16 +231,16 @@ def _off_grid(
     }
     if what not in kept:
         return {}
-    at = [_BATCH.index(name) for name in axes]
+    at = [BATCH.index(name) for name in axes]
     return {
         batch: time
-        for batch, time in medians(rows, _BATCH).items()
+        for batch, time in medians(rows, BATCH).items()
         if any(batch[i] not in axis for i, axis in zip(at, kept[what], strict=True))
     }
 
 
-def _priced(points: Mapping[Key, float], times: AttentionTime) -> list[float]:
-    """Relative errors of batches of prompts, or of decodes, within the sizes of the grid."""
+def priced(points: Mapping[Key, float], times: AttentionTime) -> list[float]:
+    """Return relative errors of batches of prompts, or of decodes, within the sizes of the grid."""
     errors = []
     for (count, chunk, prefix, decodes, context), true in points.items():
         if decodes and decodes <= times.most_sequences:
@@ -252,12 +252,19 @@ def _priced(points: Mapping[Key, float], times: AttentionTime) -> list[float]:
     return errors
 
 
+ELEMENTS, HEAD = "element-wise", "head and sampling"
+
+
+def element_kind(kernel: str) -> str:
+    """Return under which name the errors of a kernel are told."""
+    return HEAD if kernel in ("head", "sample") else ELEMENTS
+
+
 def element_errors(elements: Sequence[ElementTable]) -> list[dict[str, Any]]:
     """Return the errors of element-wise kernels together, and of heads and sampling."""
-    kinds: dict[str, list[float]] = {"element-wise": [], "head and sampling": []}
+    kinds: dict[str, list[float]] = {ELEMENTS: [], HEAD: []}
     for table in elements:
-        kind = "head and sampling" if table.kernel in ("head", "sample") else "element-wise"
-        kinds[kind] += one_by_one(table.curve)
+        kinds[element_kind(table.kernel)] += one_by_one(table.curve)
     return [summary(kind, "", "tokens", errors) for kind, errors in kinds.items() if errors]
 
 

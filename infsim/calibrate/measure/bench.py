@@ -2,11 +2,14 @@
 
 The reference is one kernel that is always the same. Run before every repeat, it throws what the
 repeat before left out of the cache, and tells how fast the machine is just then. A repeat counts
-only if the references before and after it agree within 10 %, and as long as it would have taken on
-the quiet machine: on one that others use, too, everything is slower for a while, and kernels by
-different powers of what the reference is. Where the reference moved during the repeats of a point,
-they tell that power; a usual one holds where it did not. A point for which too few count within its
-time is left out.
+only if the references before and after it agree within 10 %, and as long as it would have taken
+while the reference takes what it usually does: on a machine that others use, too, everything is
+slower for a while, and kernels by different powers of what the reference is. Where the reference
+moved during the repeats of a point, they tell that power; a usual one holds where it did not. A
+point for which too few count within its time is left out.
+
+Repeats that follow each other fall into one state of the machine. Measured again in another round,
+minutes later, a point tells how far it repeats itself, and its power better.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from statistics import fmean, median
 from typing import NamedTuple, Protocol
 
@@ -23,8 +28,7 @@ from infsim.calibrate.measure.kernel import Case
 DRIFT = 0.10
 """How far the reference may move."""
 SLOWEST = 1.6
-"""So many times the reference of the quiet machine, or so many times less, and a repeat does not
-count at all."""
+"""So many times the usual reference, or so many times less, and a repeat does not count at all."""
 USUAL = 0.75
 """By how much, in logarithms, kernels slow down when the reference does by 1: linear layers on a
 core of a shared EPYC 7003 by 0.5 to 1."""
@@ -61,28 +65,56 @@ class Clock(Protocol):
         ...
 
 
+class Repeat(NamedTuple):
+    """What a repeat took, and how many times its time at the beginning the reference did."""
+
+    time_s: float
+    slowness: float
+
+
 @dataclass(frozen=True)
 class Reading:
     """A measured point.
 
     Attributes
     ----------
-    time_s, spread_s : float
-        Median, and 1.4826 times the median absolute deviation of the repeats, which estimates
-        the standard deviation and does not care for a single interrupted one.
-    runs : int
+    rounds : tuple of tuple of Repeat
+        Repeats that followed each other, minutes between one round and the next.
+    usual : float
+        How many times its time at the beginning the reference usually takes.
     """
 
-    time_s: float
-    spread_s: float
-    runs: int
+    rounds: tuple[tuple[Repeat, ...], ...]
+    usual: float = 1.0
 
+    @cached_property
+    def times_s(self) -> list[float]:
+        """What all repeats would have taken while the reference takes what it usually does."""
+        return steady(list(chain.from_iterable(self.rounds)), self.usual)
 
-class Repeat(NamedTuple):
-    """What a repeat took, and how many times as long as on the quiet machine the reference."""
+    @property
+    def time_s(self) -> float:
+        """Median."""
+        return median(self.times_s)
 
-    time_s: float
-    slowness: float
+    @property
+    def spread_s(self) -> float:
+        """1.4826 times the median absolute deviation of the repeats.
+
+        It estimates the standard deviation, and does not care for a single interrupted one.
+        """
+        return _spread(self.times_s)
+
+    @property
+    def runs(self) -> int:
+        """Repeats of all rounds."""
+        return len(self.times_s)
+
+    @property
+    def moved(self) -> float:
+        """Median of the last round against that of the first, minus 1."""
+        first, last = len(self.rounds[0]), len(self.rounds[-1])
+        return median(self.times_s[-last:]) / median(self.times_s[:first]) - 1
 
 
 class Bench:
@@ -97,7 +129,9 @@ class Bench:
     Attributes
     ----------
     baseline_s : float
-        Time of the reference on the quiet machine.
+        What the reference took at the beginning, in the median.
+    quiet_s : float
+        What it took in the quietest moment of the beginning.
     reference_bytes : float
         What it reads from memory.
     """
@@ -112,66 +146,87 @@ class Bench:
             return case
 
         self._reference = clock.timer(made)
-        self.baseline_s = min(self._quiet_s() for _ in range(TRIES))
+        samples = [self._sample() for _ in range(TRIES)]
+        seen_s = list(chain.from_iterable(samples))
+        self.baseline_s = median(seen_s)
+        self.quiet_s = min(map(_quiet, samples))
+        self._seen = [time_s / self.baseline_s for time_s in seen_s]
+
+    @property
+    def usual(self) -> float:
+        """How many times its time at the beginning the reference took so far, in the median."""
+        return median(self._seen)
 
     def drift(self) -> float:
-        """Return how much longer the reference takes than at the beginning, relative.
+        """Return how much longer the reference takes than at the beginning, in quiet moments.
 
         If it is more than allowed, a quieter moment is waited for, some seconds at most.
         """
-        found = self._quiet_s() / self.baseline_s - 1
+        found = _quiet(self._sample()) / self.quiet_s - 1
         for _ in range(TRIES):
             if abs(found) <= DRIFT:
                 break
             time.sleep(PAUSE_S)
-            found = min(found, self._quiet_s() / self.baseline_s - 1, key=abs)
+            found = min(found, _quiet(self._sample()) / self.quiet_s - 1, key=abs)
         return found
 
-    def read(self, make: Callable[[], Case]) -> Reading | None:
-        """Measure a point; None if the reference beside it would not stand still."""
+    def read(self, make: Callable[[], Case], earlier: Reading | None = None) -> Reading | None:
+        """Measure a point; None if the reference beside it would not stand still.
+
+        Parameters
+        ----------
+        make : callable
+            Makes the case; it may be called several times for fresh inputs.
+        earlier : Reading, optional
+            Of the same point in another round: as many repeats as its first round had are added.
+        """
         timer = self.clock.timer(make)
         timer()
         repeats: list[Repeat] = []
-        times: list[float] = []
         lost_s = 0.0
+        usual = self.usual
         before = self._slowness()
-        while not _enough(times):
+        while not _enough(repeats, earlier):
             took_s = timer()
             after = self._slowness()
-            if _still(before, after):
+            if _still(before, after, usual):
                 repeats.append(Repeat(took_s, math.sqrt(before * after)))
-                times = at_rest(repeats)
             else:
                 lost_s += took_s + self.baseline_s
                 if lost_s > PATIENCE_S:
                     return None
             before = after
-        return Reading(median(times), _spread(times), len(times))
+        return Reading((*(earlier.rounds if earlier else ()), tuple(repeats)))
 
     def _slowness(self) -> float:
-        return self._reference() / self.baseline_s
+        self._seen.append(self._reference() / self.baseline_s)
+        return self._seen[-1]
 
-    def _quiet_s(self) -> float:
+    def _sample(self) -> list[float]:
         for _ in range(3):
             self._reference()
-        return sorted(self._reference() for _ in range(SAMPLE))[int(QUIET * SAMPLE)]
+        return [self._reference() for _ in range(SAMPLE)]
 
 
-def _still(before: float, after: float) -> bool:
-    """Whether the machine was the same before and after, and not too unlike the quiet one."""
-    within = all(1 / SLOWEST <= slowness <= SLOWEST for slowness in (before, after))
+def _quiet(sample: list[float]) -> float:
+    return sorted(sample)[int(QUIET * len(sample))]
+
+
+def _still(before: float, after: float, usual: float) -> bool:
+    """Whether the machine was the same before and after, and not too unlike itself."""
+    within = all(1 / SLOWEST <= slowness / usual <= SLOWEST for slowness in (before, after))
     return within and abs(after / before - 1) <= DRIFT
 
 
-def at_rest(repeats: Sequence[Repeat]) -> list[float]:
-    """Return what repeats would have taken on the quiet machine."""
+def steady(repeats: Sequence[Repeat], usual: float = 1.0) -> list[float]:
+    """Return what repeats would have taken had the reference always taken what it usually does."""
     slowness = [math.log(repeat.slowness) for repeat in repeats]
-    usual = fmean(slowness)
-    moved = [x - usual for x in slowness]
+    middle = fmean(slowness)
+    moved = [x - middle for x in slowness]
     together = sum(x * math.log(repeat.time_s) for x, repeat in zip(moved, repeats, strict=True))
     power = (together + USUAL_COUNTS * USUAL) / (sum(x * x for x in moved) + USUAL_COUNTS)
     power = min(max(power, 0.0), STEEPEST)
-    return [repeat.time_s / repeat.slowness**power for repeat in repeats]
+    return [repeat.time_s * (usual / repeat.slowness) ** power for repeat in repeats]
 
 
 def _spread(times: list[float]) -> float:
@@ -179,10 +234,13 @@ def _spread(times: list[float]) -> float:
     return MAD_TO_SIGMA * median(abs(t - middle) for t in times)
 
 
-def _enough(times: list[float]) -> bool:
-    count = len(times)
+def _enough(repeats: Sequence[Repeat], earlier: Reading | None) -> bool:
+    count = len(repeats)
+    if earlier is not None:
+        return count >= len(earlier.rounds[0])
     if count < FEWEST:
         return False
+    times = steady(repeats)
     if count >= MOST or sum(times) > POINT_S:
         return True
     # the standard error of a median is 1.25 times that of a mean

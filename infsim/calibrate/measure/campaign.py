@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 from math import inf
 from typing import Any
+
+import numpy as np
 
 from infsim.calibrate.measure.bench import DRIFT, Bench, Reading
 from infsim.calibrate.measure.kernel import Case, Kernel, Maker
@@ -21,6 +25,10 @@ LONGEST_S = 0.15
 WANTED = 0.05
 FIRST = 10
 """So many times longer may the smallest size take: a step in emulated FP8 took 27 s."""
+HELD_OUT = 3
+"""Points of a curve that are drawn at random, and not shown to its search."""
+FEWEST_POINTS = 12
+"""Of grids with as many; smaller ones are needed by the search."""
 COARSE = (inf, 0.4, 0.2, 0.1)
 """Errors with which all curves are to be content before any is refined further: ends come first."""
 CHECKPOINT_S = 60.0
@@ -56,10 +64,16 @@ class Campaign:
         Kernels that failed, and why.
     errors : mapping of str to float
         Largest relative error of results against float64, by format and library.
+    reference_s : float
+        What the reference usually took: times are those of the machine in this state.
     drift : float
-        Reference at the end against the beginning, minus 1.
+        Reference in quiet moments at the end against the beginning, minus 1.
     unsteady : int
         Points left out because the reference beside them would not stand still.
+    twice : int
+        Points that were measured in more than one round.
+    moved : mapping of str to float
+        How far the last round of these is from the first: ``median`` and ``p95`` of the sizes.
     unfinished : int
         Curves that the budget left above the wanted error.
     saved : int
@@ -73,8 +87,11 @@ class Campaign:
     rows: list[dict[str, Any]]
     unavailable: dict[str, str]
     errors: dict[str, float]
+    reference_s: float
     drift: float
     unsteady: int
+    twice: int
+    moved: dict[str, float]
     unfinished: int
     saved: int
     seconds: float
@@ -87,6 +104,7 @@ def measure(
     budget_s: float,
     wanted: float = WANTED,
     longest_s: float = LONGEST_S,
+    rounds: int = 1,
     say: Callable[[str], None] = lambda _: None,
     keep: Callable[[Campaign], object] = lambda _: None,
 ) -> Campaign:
@@ -103,6 +121,9 @@ def measure(
         full grids.
     longest_s : float
         Points of which one run would take longer are left out.
+    rounds : int
+        So many equal parts of the budget: the first is for the search, and in each of the others
+        its points are measured again.
     say : callable
         Told what goes on, a line at a time.
     keep : callable
@@ -114,15 +135,13 @@ def measure(
         If the reference takes more than 10 % longer or shorter at the end than at the beginning.
     """
     began = kept = time.monotonic()
-    curves = [_Curve(kernel, _search(kernel, longest_s)) for kernel in kernels]
+    curves = [_curve(kernel, longest_s) for kernel in kernels]
     interrupted = False
     try:
-        for curve, goal in _visits(curves, wanted, say):
-            if time.monotonic() - began > budget_s:
-                break
-            _visit(curve, bench, goal, began + budget_s)
+        for visit in _rounds(curves, bench, wanted, began, budget_s / rounds, rounds, say):
+            visit()
             if time.monotonic() - kept > CHECKPOINT_S and abs(drift := bench.drift()) <= DRIFT:
-                keep(_summary(curves, wanted, drift, time.monotonic() - began, True))
+                keep(_summary(curves, bench, wanted, drift, time.monotonic() - began, True))
                 kept = time.monotonic()
     except KeyboardInterrupt:
         say("interrupted: what was measured is checked and kept")
@@ -133,13 +152,35 @@ def measure(
             f"the reference kernel took {drift:+.1%} at the end against the beginning,"
             f" more than {DRIFT:.0%}: the machine was not the same throughout, nothing is written"
         )
-    return _summary(curves, wanted, drift, time.monotonic() - began, interrupted)
+    return _summary(curves, bench, wanted, drift, time.monotonic() - began, interrupted)
 
 
-def _visits(
-    curves: Sequence[_Curve], wanted: float, say: Callable[[str], None]
-) -> Iterator[tuple[_Curve, float]]:
-    """Yield curves with the error that they are to be brought to, kinds of kernels evenly mixed.
+def _rounds(
+    curves: Sequence[_Curve],
+    bench: Bench,
+    wanted: float,
+    began: float,
+    round_s: float,
+    rounds: int,
+    say: Callable[[str], None],
+) -> Iterator[Callable[[], None]]:
+    """Yield the visits to curves: the search, and the same points again, each within its time."""
+    mixed = _mixed(curves)
+    for curve, goal in _visits(mixed, wanted, say):
+        if time.monotonic() - began > round_s:
+            break
+        yield partial(_visit, curve, bench, goal, began + round_s)
+    for _ in range(1, rounds):
+        say(f"again: {sum(len(c.readings) for c in mixed)} points")
+        ends = time.monotonic() + round_s
+        for curve in mixed:
+            if time.monotonic() > ends:
+                break
+            yield partial(_again, curve, bench, ends)
+
+
+def _mixed(curves: Sequence[_Curve]) -> list[_Curve]:
+    """Curves in the order of visits, kinds of kernels evenly mixed.
 
     So a budget that ends early leaves no kind without points. Whole steps, which take long and are
     there to check the others, come last.
@@ -153,17 +194,29 @@ def _visits(
         for (kernel, _), kind in kinds.items()
         for i, curve in enumerate(kind)
     ]
-    mixed = [curve for _, curve in sorted(places, key=lambda place: place[0])]
+    return [curve for _, curve in sorted(places, key=lambda place: place[0])]
+
+
+def _visits(
+    mixed: Sequence[_Curve], wanted: float, say: Callable[[str], None]
+) -> Iterator[tuple[_Curve, float]]:
+    """Yield curves with the error that they are to be brought to."""
     for goal in (*(g for g in COARSE if g > wanted), wanted):
         to_do = [c for c in mixed if not c.failure and c.search.next(goal) is not None]
         what = "ends" if goal == inf else f"to {goal:.0%}"
-        say(f"{what}: {len(to_do)} of {len(curves)} curves")
+        say(f"{what}: {len(to_do)} of {len(mixed)} curves")
         for curve in to_do:
             yield curve, goal
 
 
-def _search(kernel: Kernel, longest_s: float) -> CurveSearch:
-    return CurveSearch(kernel.points, kernel.longest_s or longest_s, kernel.dense_to)
+def _curve(kernel: Kernel, longest_s: float) -> _Curve:
+    """Return what is to be known of a kernel, with points drawn that its search is not shown."""
+    inner = [point for point in kernel.points[1:-1] if point > kernel.dense_to]
+    drawn: list[int] = []
+    if len(kernel.points) >= FEWEST_POINTS:
+        drawn = sorted(random.Random(kernel.label).sample(inner, HELD_OUT))
+    reach_s = kernel.longest_s or longest_s
+    return _Curve(kernel, CurveSearch(kernel.points, reach_s, kernel.dense_to, drawn))
 
 
 def _visit(curve: _Curve, bench: Bench, goal: float, until_s: float) -> None:
@@ -172,7 +225,29 @@ def _visit(curve: _Curve, bench: Bench, goal: float, until_s: float) -> None:
         makers = [curve.kernel.prepare()]
         while (point := curve.search.next(goal)) is not None and time.monotonic() < until_s:
             _measure(curve, makers, point, bench)
+        if goal == inf:
+            for point in _held_out(curve):
+                _measure(curve, makers, point, bench)
     except Exception as error:  # a kernel of a library may fail in any way
+        curve.failure = f"{type(error).__name__}: {_first_line(error)}"
+
+
+def _held_out(curve: _Curve) -> list[int]:
+    """The drawn points between the ends."""
+    inside = [curve.kernel.points[i] for i in curve.search.known]
+    return [point for point in inside if point in curve.search.held_out]
+
+
+def _again(curve: _Curve, bench: Bench, until_s: float) -> None:
+    """Add a round to the points of a curve; one that is not steady now is left as it was."""
+    try:
+        makers: list[Maker] = []
+        for point, earlier in curve.readings.items():
+            if time.monotonic() > until_s:
+                break
+            reading = bench.read(_cases(curve.kernel, makers, point), earlier)
+            curve.readings[point] = reading or earlier
+    except Exception as error:  # as above
         curve.failure = f"{type(error).__name__}: {_first_line(error)}"
 
 
@@ -192,7 +267,8 @@ def _measure(curve: _Curve, makers: list[Maker], point: int, bench: Bench) -> No
         curve.search.give_up(point)
     else:
         curve.readings[point] = reading
-        curve.search.add(point, reading.time_s)
+        if point not in curve.search.held_out:
+            curve.search.add(point, reading.time_s)
 
 
 def _try(case: Case, longest_s: float) -> None:
@@ -237,8 +313,16 @@ def _check(curve: _Curve, maker: Maker, point: int) -> None:
 
 
 def _summary(
-    curves: Sequence[_Curve], wanted: float, drift: float, seconds: float, interrupted: bool
+    curves: Sequence[_Curve],
+    bench: Bench,
+    wanted: float,
+    drift: float,
+    seconds: float,
+    interrupted: bool,
 ) -> Campaign:
+    usual = bench.usual
+    for curve in curves:
+        curve.readings = {x: replace(r, usual=usual) for x, r in curve.readings.items()}
     errors: dict[str, float] = {}
     for curve in curves:
         columns = curve.kernel.columns
@@ -246,12 +330,21 @@ def _summary(
         if curve.readings:
             errors[key] = max(errors.get(key, 0.0), curve.error)
     sound = [c for c in curves if not c.failure]
+    again = [r for c in curves for r in c.readings.values() if len(r.rounds) > 1]
+    moved = np.abs([reading.moved for reading in again])
     return Campaign(
         rows=[row for curve in curves for row in _rows(curve)],
         unavailable={c.kernel.label: c.failure for c in curves if c.failure},
         errors={key: float(f"{error:.3g}") for key, error in errors.items()},
+        reference_s=usual * bench.baseline_s,
         drift=drift,
         unsteady=sum(c.unsteady for c in curves),
+        twice=len(again),
+        moved={
+            name: round(float(np.quantile(moved, q)), 4)
+            for name, q in (("median", 0.5), ("p95", 0.95))
+            if again
+        },
         unfinished=sum(c.search.next(wanted) is not None for c in sound),
         saved=sum(c.search.saved for c in sound),
         seconds=seconds,
@@ -263,6 +356,7 @@ def _rows(curve: _Curve) -> Iterable[dict[str, Any]]:
     for point, reading in sorted(curve.readings.items()):
         yield dict(curve.kernel.columns) | {
             curve.kernel.axis: point,
+            "held_out": int(point in curve.search.held_out),
             "time_s": reading.time_s,
             "spread_s": reading.spread_s,
             "runs": reading.runs,

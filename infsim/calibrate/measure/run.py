@@ -39,6 +39,8 @@ class Plan:
         Relative error of lines between measured points at which a curve is done.
     longest_s : float
         Points of which one run would take longer are left out.
+    rounds : int
+        How often each point is measured, minutes apart.
     command : str
         What the user typed, for ``meta.yaml``.
     """
@@ -48,6 +50,7 @@ class Plan:
     budget_s: float = 480.0
     wanted: float = WANTED
     longest_s: float = LONGEST_S
+    rounds: int = 1
     command: str = ""
 
 
@@ -87,7 +90,10 @@ def run(
     known = load_device(plan.hardware)
     began = time.monotonic()
     stand = bench(plan.device)
-    say(f"reference kernel: {stand.baseline_s * 1e3:.3g} ms")
+    say(
+        f"reference kernel: {stand.baseline_s * 1e3:.3g} ms,"
+        f" {stand.quiet_s * 1e3:.3g} in quiet moments"
+    )
     power = power_table(plan.device, known)
     say(f"power: {power['source']}")
     to_do = kernels()
@@ -98,7 +104,14 @@ def run(
 
     left_s = plan.budget_s - (time.monotonic() - began)
     found = measure(
-        to_do, stand, left_s, plan.wanted, plan.longest_s, say, lambda found: keep(table(found))
+        to_do,
+        stand,
+        left_s,
+        plan.wanted,
+        plan.longest_s,
+        plan.rounds,
+        say,
+        lambda found: keep(table(found)),
     )
     if not found.rows:
         raise InputError(f"nothing could be measured: {found.unavailable}")
@@ -117,7 +130,8 @@ def _meta(plan: Plan, known: Device, stand: Bench, found: Campaign, power: dict[
     extra: dict[str, Any] = {
         "machine": machine.description(plan.device),
         "reference": {
-            "time_s": float(f"{stand.baseline_s:.4g}"),
+            "time_s": float(f"{found.reference_s:.4g}"),
+            "quiet_s": float(f"{stand.quiet_s:.4g}"),
             "bytes": stand.reference_bytes,
             "drift": round(found.drift, 4),
         },
@@ -126,10 +140,13 @@ def _meta(plan: Plan, known: Device, stand: Bench, found: Campaign, power: dict[
             "points_measured": len(found.rows),
             "points_saved": found.saved,
             "points_unsteady": found.unsteady,
+            "rounds": plan.rounds,
+            "points_of_several_rounds": found.twice,
             "curves_unfinished": found.unfinished,
             "seconds": round(found.seconds, 1),
         }
         | ({"interrupted": True} if found.interrupted else {}),
+        "rounds_differ": found.moved,
         "correctness": found.errors,
         "unavailable": found.unavailable,
         "power": power,

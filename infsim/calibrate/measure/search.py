@@ -9,7 +9,7 @@ a straight curve is done after three points, kinks and steps are hunted down to 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf
@@ -30,11 +30,14 @@ class CurveSearch:
         are not measured.
     dense_to : int
         All points up to this are measured.
+    held_out : collection of int
+        Points that the search leaves alone: they tell how well it knows the others.
     """
 
     points: Sequence[int]
     longest_s: float = inf
     dense_to: int = 0
+    held_out: Collection[int] = ()
     _times: dict[int, float] = field(default_factory=dict)
     _closed: set[int] = field(default_factory=set)
 
@@ -67,8 +70,8 @@ class CurveSearch:
         gaps = [gap for gap in self._gaps() if gap[0] >= wanted]
         if not gaps:
             return None
-        _, low, high = max(gaps, key=lambda gap: (gap[0], gap[2] - gap[1]))
-        return self.points[(low + high) // 2]
+        *_, middle = max(gaps, key=lambda gap: gap[:2])
+        return self.points[middle]
 
     def add(self, point: int, time_s: float) -> None:
         """Take in a measured point."""
@@ -86,11 +89,15 @@ class CurveSearch:
         return max((score for score, _, _ in self._gaps()), default=0.0)
 
     @property
+    def known(self) -> range:
+        """Points of the grid between the measured ends, by their indices."""
+        return range(min(self._times), max(self._times) + 1) if self._times else range(0)
+
+    @property
     def saved(self) -> int:
         """Points that were not measured although they lie between measured ones."""
-        if not self._times:
-            return 0
-        return max(self._times) - min(self._times) + 1 - len(self._times)
+        held_out = sum(self.points[i] in self.held_out for i in self.known)
+        return len(self.known) - len(self._times) - held_out
 
     def _end(self) -> int | None:
         """The first point, or the last one within reach, if it was not measured."""
@@ -103,20 +110,28 @@ class CurveSearch:
 
     def _fresh(self) -> list[int]:
         done = self._times.keys() | self._closed
-        return [i for i in range(len(self.points)) if i not in done]
+        points = enumerate(self.points)
+        return [i for i, point in points if i not in done and point not in self.held_out]
 
     def _gaps(self) -> list[tuple[float, int, int]]:
-        """Expected error, lower and upper index of each gap with a middle to be measured."""
+        """Expected error, width and middle of each gap with a middle to be measured."""
         known = sorted(self._times)
         x, t = self.points, self._times
         slopes = [(t[b] - t[a]) / (x[b] - x[a]) for a, b in pairwise(known)]
         found = []
         for i, (low, high) in enumerate(pairwise(known)):
-            if high - low > 1 and (low + high) // 2 not in self._closed:
+            middle = self._middle(low, high)
+            if middle is not None and middle not in self._closed:
                 before = abs(slopes[i] - slopes[i - 1]) if i else inf
                 after = abs(slopes[i + 1] - slopes[i]) if i + 1 < len(slopes) else inf
-                found.append((self._sandwich(low, high, slopes[i], before, after), low, high))
+                error = self._sandwich(low, high, slopes[i], before, after)
+                found.append((error, high - low, middle))
         return found
+
+    def _middle(self, low: int, high: int) -> int | None:
+        """The point nearest to the middle of a gap, the lower one of two."""
+        inner = [i for i in range(low + 1, high) if self.points[i] not in self.held_out]
+        return min(inner, key=lambda i: (abs(2 * i - low - high), i), default=None)
 
     def _sandwich(self, low: int, high: int, slope: float, before: float, after: float) -> float:
         """Largest relative distance of a line from the nearer one of its neighbours.
