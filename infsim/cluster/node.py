@@ -55,8 +55,9 @@ class Node:
         Key of ``Cluster.sites``.
     uplink_bytes_per_s, downlink_bytes_per_s : float
         Its access to the network, ``inf`` for no limit.
-    load_bytes_per_s : float
-        How fast it gets weights (disk or network) before it serves.
+    load_bytes_per_s : float or None
+        How fast it gets weights (disk or network) before it serves; None for what was measured on
+        its device, or else 2 GB/s.
     memory_fraction : float
         Share of device memory that may hold weights and KV cache.
     interconnect_bytes_per_s : float or None
@@ -74,7 +75,7 @@ class Node:
     site: str = "default"
     uplink_bytes_per_s: float = inf
     downlink_bytes_per_s: float = inf
-    load_bytes_per_s: float = 2e9
+    load_bytes_per_s: float | None = None
     memory_fraction: float = 0.9
     interconnect_bytes_per_s: float | None = None
     interconnect_latency_s: float = 10e-6

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,8 @@ class Calibration:
         ``overhead_s`` holds.
     operator_s : float
         Time of an operator (a layer) beside its kernels, where whole steps were measured.
+    load_bytes_per_s : float or None
+        How fast weights are loaded from a file; None where it was not measured.
     power : PowerTable or None
         Power in iterations; None where it was not measured, and the declared one holds.
     errors : sequence of mapping
@@ -212,6 +215,7 @@ class Calibration:
     collectives: tuple[CollectiveTable, ...] = ()
     iteration_s: float | None = None
     operator_s: float = 0.0
+    load_bytes_per_s: float | None = None
     power: PowerTable | None = None
     errors: Sequence[Mapping[str, Any]] = ()
     notes: tuple[str, ...] = ()
@@ -245,6 +249,7 @@ class Calibration:
             "errors": [dict(error) for error in self.errors],
             "iteration_us": None if self.iteration_s is None else _us([self.iteration_s])[0],
             "operator_us": _us([self.operator_s])[0],
+            **({"load_bytes_per_s": self.load_bytes_per_s} if self.load_bytes_per_s else {}),
             "power": None if self.power is None else self.power.to_json(),
             "linear": [_linear_json(table) for table in self.linears],
             "attention": [_attention_json(table) for table in self.attentions],
@@ -266,7 +271,8 @@ class Calibration:
         """
         known = (
             "device", "source", "licence", "notes", "errors", "iteration_us",
-            "operator_us", "power", "linear", "attention", "element", "collective",
+            "operator_us", "load_bytes_per_s", "power", "linear", "attention", "element",
+            "collective",
         )  # fmt: skip
         for key in data:
             if key not in known:
@@ -289,6 +295,7 @@ class Calibration:
                 ),
                 iteration_s=None if iteration is None else iteration * MICRO,
                 operator_s=data["operator_us"] * MICRO,
+                load_bytes_per_s=_rate(data.get("load_bytes_per_s")),
                 power=None if power is None else PowerTable.from_json(power),
                 errors=tuple(data["errors"]),
                 notes=tuple(data["notes"]),
@@ -336,6 +343,14 @@ def device_calibration(device: str) -> Calibration | None:
 
 
 # --- plain data ---------------------------------------------------------------------------------
+
+
+def _rate(given: Any) -> float | None:
+    if given is None:
+        return None
+    if not 0 < float(given) < inf:
+        raise ValueError(f"load_bytes_per_s must be positive, got {given!r}")
+    return float(given)
 
 
 def _us(times: Sequence[float]) -> list[float]:

@@ -12,7 +12,7 @@ from infsim.cluster.node import Node
 from infsim.cost.interface import StepCost
 from infsim.cost.memory import activation_bytes, kv_bytes_per_token, weight_bytes
 from infsim.cost.power import PowerTable
-from infsim.cost.sources import Source, power_table, step_cost
+from infsim.cost.sources import Source, load_bytes_per_s, power_table, step_cost
 from infsim.errors import InfeasibleError
 from infsim.model.deployment import Deployment
 from infsim.model.formats import Format
@@ -77,7 +77,9 @@ class Costs:
 
     def load_s(self, node: int, size_bytes: float) -> float:
         """Seconds in which a node that came back loads so many bytes of weights."""
-        return size_bytes / self.cluster.nodes[node].load_bytes_per_s
+        member = self.cluster.nodes[node]
+        rate = member.load_bytes_per_s or load_bytes_per_s(member.device, self.source)
+        return size_bytes / rate
 
     # --- memory
 

@@ -74,6 +74,16 @@ def step_cost(
     return RooflineStepCost(node, form, operators)
 
 
+LOAD_BYTES_PER_S = 2e9
+"""How fast weights are loaded where it was not measured: from a local SSD."""
+
+
+def load_bytes_per_s(device: Device, source: Source = CALIBRATED) -> float:
+    """Return how fast weights are loaded onto a device: as measured, or by default 2 GB/s."""
+    own = None if source == ROOFLINE else _calibration(device, source)
+    return (own.load_bytes_per_s if own is not None else None) or LOAD_BYTES_PER_S
+
+
 def power_table(device: Device, source: Source = CALIBRATED) -> PowerTable | None:
     """Return the measured power of a device, None if there is none.
 

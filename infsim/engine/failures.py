@@ -106,7 +106,7 @@ class Failures:
         now = engine.clock.now
         node.enter(LOADING, now)
         engine.recorder.incident(now, node.index, "up")
-        load_s = engine.weights[node.index] / node.spec.load_bytes_per_s
+        load_s = engine.experiment.costs.load_s(node.index, engine.weights[node.index])
         engine.clock.at(now + load_s, self._ready, (node, node.epoch), FIRST)
         self._await_outage(node)
 

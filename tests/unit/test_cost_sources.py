@@ -25,7 +25,7 @@ from infsim.cost.kernels import covers
 from infsim.cost.measured import MeasuredStepCost
 from infsim.cost.nearest import nearest, scaled
 from infsim.cost.roofline import RooflineStepCost
-from infsim.cost.sources import power_table
+from infsim.cost.sources import LOAD_BYTES_PER_S, power_table
 from infsim.errors import InputError
 from infsim.model.catalog import load, load_format
 from infsim.model.deployment import Deployment
@@ -60,6 +60,24 @@ def test_measured_power_holds_unless_the_scenario_states_its_own() -> None:
     assert power_table(a100, "roofline") is None
     assert power_table(load_device("rtx-4090")) is None
     assert power_table(replace(a100, name="mine")) is None
+
+
+def test_weights_load_as_fast_as_was_measured_unless_the_scenario_says() -> None:
+    device = load_device("rtx-4090")
+    known = replace(a_calibration(), load_bytes_per_s=4e8)
+    for stated, source, rate in (
+        (None, known, 4e8),
+        (1e9, known, 1e9),
+        (None, a_calibration(), LOAD_BYTES_PER_S),
+        (None, "roofline", LOAD_BYTES_PER_S),
+    ):
+        node = Node("n", device, load_bytes_per_s=stated)
+        where = Cluster((node,), (Client("c"),), {"default": Site("default")}, Network.full_mesh(2))
+        assert Costs(where, source).load_s(0, 8e9) == pytest.approx(8e9 / rate)
+    again = Calibration.from_json(json.loads(json.dumps(known.to_json())))
+    assert again.load_bytes_per_s == 4e8
+    with pytest.raises(InputError, match="load_bytes_per_s must be positive, got -1"):
+        Calibration.from_json(known.to_json() | {"load_bytes_per_s": -1})
 
 
 def test_another_device_takes_those_of_the_nearest_one_scaled() -> None:

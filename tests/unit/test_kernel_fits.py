@@ -242,6 +242,8 @@ def test_a_device_is_fitted_written_and_read(tmp_path: Path, capsys: Any) -> Non
     rows += [{"kernel": "collective", "name": "all_reduce", "library": lib, "bytes": b,
               "devices": 2, "nodes": 1, "time_s": 1e-5 * f} for b in (1024, 2**22)
              for lib, f in (("slow", 2), ("fast", 1))]  # fmt: skip
+    rows += [{"kernel": "load", "name": "file", "bytes": b, "time_s": 1e-3 + b / 4e8}
+             for b in (2**20, 2**26)]  # fmt: skip
     folder = tmp_path / "table"
     KernelTable.from_rows(rows, META).write(folder)
     out = tmp_path / "costs.json"
@@ -259,6 +261,7 @@ def test_a_device_is_fitted_written_and_read(tmp_path: Path, capsys: Any) -> Non
     assert norm.curve.at(8) == pytest.approx(8e-6)
     assert (head.kernel, head.width) == ("head", 4_096_000)
     assert known.collectives[0].curve.at(2048) == pytest.approx(1e-5)
+    assert known.load_bytes_per_s == pytest.approx(2**26 / (1e-3 + 2**26 / 4e8), rel=1e-3)
     again = tmp_path / "again.json"
     write_calibration(known, again)
     assert again.read_bytes() == out.read_bytes()

@@ -9,7 +9,7 @@ from typing import Any
 
 from infsim.calibrate.fit.attention import fit_attentions
 from infsim.calibrate.fit.cold import cold
-from infsim.calibrate.fit.elements import fit_collectives, fit_elements
+from infsim.calibrate.fit.elements import fit_collectives, fit_elements, load_bytes_per_s
 from infsim.calibrate.fit.errors import (
     attention_errors,
     element_errors,
@@ -84,6 +84,7 @@ def fit_device(tables: Sequence[KernelTable], device: str | None = None) -> Cali
         attentions=tuple(attentions),
         elements=tuple(elements),
         collectives=tuple(fit_collectives(rows)),
+        load_bytes_per_s=load_bytes_per_s(rows),
         power=_power(tables),
         notes=tuple(notes),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from infsim.calibrate.fit.points import curves
+from infsim.calibrate.fit.points import curves, medians
 from infsim.calibrate.fit.thin import thinned_curve
 from infsim.calibrate.table import KernelTable
 from infsim.cost.calibration import (
@@ -57,6 +57,13 @@ def fit_collectives(table: KernelTable) -> list[CollectiveTable]:
         CollectiveTable(devices, thinned_curve(curve), name)
         for (name, devices), curve in sorted(best.items())
     ]
+
+
+def load_bytes_per_s(table: KernelTable) -> float | None:
+    """Return how fast the largest file was loaded, in bytes per second; None if none was."""
+    points = medians(table.select(kernel="load"), ("bytes",))
+    (size,), time = max(points.items(), default=((0,), 1.0))
+    return float(f"{size / time:.4g}") if size else None
 
 
 def _among(rows: KernelTable, names: tuple[str, ...]) -> NDArray[np.bool_]:

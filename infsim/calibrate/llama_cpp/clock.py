@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 EVERY_S = 0.001
 RECENT = 2
 FIRST = 200
+QUIET = 0.1
 CHUNK = 50
 """Steps that are put together to tell how much they slow down."""
 SMALL = 8
@@ -77,17 +78,24 @@ class SteadyClock:
         slow down what is bound by memory more than what is bound by arithmetic.
     now : callable
         Seconds on the clock: CPU time of the process, or another one for another device.
+    unit_s : float, optional
+        What the reference takes on the machine of which times are told; by default on this one at
+        first, in the median.
 
     Attributes
     ----------
     unit_s : float
-        What the reference took at first.
+    quiet_s : float
+        What the reference took in quiet moments at first.
     elasticity : Elasticity
         How much what is timed slows down when the reference does.
     """
 
     def __init__(
-        self, reference: Callable[[], object], now: Callable[[], float] = process_time
+        self,
+        reference: Callable[[], object],
+        now: Callable[[], float] = process_time,
+        unit_s: float | None = None,
     ) -> None:
         self._reference = reference
         self._now = now
@@ -98,7 +106,8 @@ class SteadyClock:
         self._readings: list[Reading] = []
         for _ in range(FIRST):
             self._measure()
-        self.unit_s = median(self._measured_s)
+        self.unit_s = unit_s or median(self._measured_s)
+        self.quiet_s = float(np.quantile(self._measured_s, QUIET))
         self._recent: deque[float] = deque(self._measured_s, maxlen=RECENT)
 
     def start(self) -> None:

@@ -95,7 +95,8 @@ class NodeGroup(Part):
     downlink: Bandwidth | None = None
     """Bandwidth from the network to the node; unlimited by default."""
     load_rate: Bandwidth | None = None
-    """How fast a node that comes back loads weights."""
+    """How fast a node that comes back loads weights; by default as was measured on its device, else
+    2 GB/s."""
     memory_fraction: PositiveFraction | None = None
     """Share of the memory for weights and KV cache."""
     interconnect: Bandwidth | None = None
