@@ -16,8 +16,9 @@ from infsim.errors import InputError
 DEVICES = ("cpu", "cuda")
 MODELS = {"cpu": ["qwen2.5-0.5b"], "cuda": ["llama-3.1-8b", "llama-3.1-70b"]}
 UNFINISHED = "unfinished"
-ROUNDS = {"cpu": 2, "cuda": 1}
-"""Processors are shared with others, whose load comes and goes in minutes."""
+SEARCHING = {"cpu": 0.4, "cuda": 0.9}
+"""Share of the budget for the search. Processors are shared with others, whose load comes and goes
+in minutes: in the rest points are measured again and again."""
 SHARDS = {"cpu": [1], "cuda": [1, 2, 4, 8]}
 
 
@@ -49,10 +50,6 @@ def run(
         float, typer.Option(help="Wanted error between points; 0 measures full grids.")
     ] = 0.05,
     longest: Annotated[float, typer.Option(help="Seconds that one run may take.")] = 0.15,
-    rounds: Annotated[
-        int | None,
-        typer.Option(help="How often points are measured: 2 on a processor, else 1."),
-    ] = None,
 ) -> None:
     """Measure kernels on this machine, where the fit is least sure, within a budget.
 
@@ -69,9 +66,6 @@ def run(
         raise InputError(f"--device must be cpu or cuda, got {device!r}")
     if not (budget > 0 and error >= 0 and longest > 0):
         raise InputError("--budget and --longest must be positive, --error not negative")
-    times = ROUNDS[device] if rounds is None else rounds
-    if times < 1:
-        raise InputError(f"--rounds must be at least 1, got {times}")
     shapes = Shapes(model or MODELS[device], shards or SHARDS[device])
     suites = only or list(SUITES)
     words = ["infsim", "calibrate", "run", "--device", device, "--out", f"calibration/{out.name}"]
@@ -79,8 +73,15 @@ def run(
     for option, values in (given | {"--model": model, "--shards": shards}).items():
         words += [word for value in values or () for word in (option, str(value))]
     words += ["--budget", f"{budget:g}", "--error", f"{error:g}", "--longest", f"{longest:g}"]
-    words += ["--rounds", f"{times}"]
-    plan = Plan(hardware or out.name, device, 60 * budget, error, longest, times, shlex.join(words))
+    plan = Plan(
+        hardware or out.name,
+        device,
+        60 * budget,
+        error,
+        longest,
+        SEARCHING[device],
+        shlex.join(words),
+    )
     unfinished = out / UNFINISHED
     table = run_plan(
         plan,
@@ -109,10 +110,10 @@ def _report(extra: object) -> None:
         f" {search['points_saved']} saved, {search['points_unsteady']} unsteady,"
         f" {search['curves_unfinished']} curves unfinished; drift {reference['drift']:+.1%}"
     )
-    if moved := extra["rounds_differ"]:
+    if error := extra["standard_error"]:
         print(
-            f"  {search['points_of_several_rounds']} points measured again, {moved['median']:.1%}"
-            f" apart in the median, {moved['p95']:.1%} at the 95th percentile"
+            f"  measured {search['rounds']} times, minutes apart: standard error"
+            f" {error['median']:.1%} in the median, {error['p95']:.1%} at the 95th percentile"
         )
     for kernel, reason in extra["unavailable"].items():
         print(f"  unavailable: {kernel}: {reason}")

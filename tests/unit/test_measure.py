@@ -13,8 +13,8 @@ import pytest
 
 from infsim.calibrate.measure import bench as bench_module
 from infsim.calibrate.measure import campaign as campaign_module
-from infsim.calibrate.measure.bench import USUAL, Bench, Repeat, Timer, steady
-from infsim.calibrate.measure.campaign import Campaign, DriftError, measure
+from infsim.calibrate.measure.bench import Bench, Pace, Reading, References, Repeat, Timer
+from infsim.calibrate.measure.campaign import MOST_ROUNDS, Campaign, DriftError, measure
 from infsim.calibrate.measure.kernel import Case, Kernel
 from infsim.calibrate.measure.run import Plan, run
 from infsim.calibrate.measure.shapes import Shapes
@@ -44,7 +44,8 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def bench(reference: Callable[[], float] = lambda: 1e-3) -> Bench:
-    return Bench(MadeUpClock(reference), lambda: Case(int, touch=int))
+    """A bench whose references both take what the script says."""
+    return Bench(MadeUpClock(reference), References(*[lambda: Case(int, touch=int)] * 2))
 
 
 def kernel(
@@ -133,45 +134,53 @@ def test_repeats_beside_an_unsteady_reference_do_not_count() -> None:
 def test_a_point_beside_which_the_reference_never_stands_still_is_left_out() -> None:
     stand = bench()
     restless = cycle([1e-3, 1.2e-3])
-    stand._reference = lambda: next(restless)
+    stand._pace = lambda: Pace(next(restless), 0.0)  # type: ignore[method-assign]
     assert stand.read(lambda: Case(lambda: 1e-3)) is None
-    stand._reference = lambda: 1.7e-3  # still, but of another machine
+    other = Pace(1.7e-3, 1.7e-3)  # still, but of another machine
+    stand._pace = lambda: other  # type: ignore[method-assign]
     assert stand.read(lambda: Case(lambda: 1e-3)) is None
     with pytest.raises(DriftError):
         campaign(kernel(straight), stand=stand)
 
 
-@pytest.mark.parametrize("power", [0.4, 0.75, 1.0])
-def test_on_a_machine_that_slows_down_times_are_those_of_the_quiet_one(power: float) -> None:
+def made_up(slow: list[Pace], memory: float, rounds: int = 1) -> Reading:
+    """A point of which a share of the time at the usual pace waits for memory."""
+    repeats = [Repeat(p.memory_s**memory * p.arithmetic_s ** (1 - memory), p) for p in slow]
+    size = len(repeats) // rounds
+    each = tuple(tuple(repeats[i * size : (i + 1) * size]) for i in range(rounds))
+    return Reading(each, Pace(1.0, 1.0), memory_s=memory)
+
+
+@pytest.mark.parametrize("memory", [0.0, 0.4, 1.0])
+def test_what_reads_weights_slows_down_with_memory_and_the_rest_with_arithmetic(
+    memory: float,
+) -> None:
     rng = np.random.default_rng(0)
-    slowness = iter(np.repeat(rng.uniform(1.0, 1.4, 300), 40))
-    now = next(slowness)
-
-    def reference() -> float:
-        nonlocal now
-        now = next(slowness)
-        return 1e-3 * now
-
-    found = []
-    for _ in range(20):
-        stand = bench()
-        stand._reference = reference
-        reading = stand.read(lambda: Case(lambda: 5e-3 * now**power * rng.normal(1, 0.04)))
-        found += [reading.time_s] if reading else []
-    assert len(found) > 15
-    assert np.mean(found) == pytest.approx(5e-3, rel=0.07)
+    slow = [Pace(*rng.uniform(0.8, 1.3, 2)) for _ in range(200)]
+    assert made_up(slow, memory).time_s == pytest.approx(1.0, rel=0.02)
+    alone = Reading(made_up(slow, memory).rounds, Pace(1.0, 1.0), memory_s=1 - memory)
+    assert alone.spread_s > 2 * made_up(slow, memory).spread_s
 
 
-def test_repeats_tell_by_which_power_a_kernel_slows_down() -> None:
-    slowness = np.linspace(1.0, 1.4, 15)
-    for power in (0.3, 1.2):
-        found = steady([Repeat(s**power, s) for s in slowness])
-        np.testing.assert_allclose(found, 1.0, rtol=0.03)
-    assert steady([Repeat(2.0, 1.2)] * 3) == pytest.approx([2.0 / 1.2**USUAL] * 3)
+def test_each_round_counts_as_one() -> None:
+    """Of many repeats in one state of the machine, and few in others."""
+    still = Pace(1.0, 1.0)
+    rounds = [[1.0] * 15, [1.2] * 3, [1.3] * 3]
+    point = Reading(tuple(tuple(Repeat(t, still) for t in each) for each in rounds), still)
+    assert point.time_s == 1.2
+    assert point.spread_s == pytest.approx(1.4826 * 0.1)
+    assert point.standard_error == pytest.approx(1.25 * 1.4826 * 0.1 / 3**0.5 / 1.2)
+    assert point.runs == 21
+
+
+def test_a_disk_has_a_pace_of_its_own() -> None:
+    slow = [Pace(1.3, 1.3)] * 3
+    own = Reading((tuple(Repeat(2.0, pace) for pace in slow),), Pace(1.0, 1.0), paced=False)
+    assert own.time_s == 2.0
 
 
 def test_times_are_those_of_the_usual_machine() -> None:
-    """Quiet for a tenth of the campaign, else 1.4 times slower: corrections stay small."""
+    """Quiet for a tenth of the campaign, else 1.4 times slower."""
     calls = 0
 
     def slowness() -> float:
@@ -183,42 +192,49 @@ def test_times_are_those_of_the_usual_machine() -> None:
         return 1e-3 * slowness()
 
     stand = bench(reference)
-    found = measure(
-        [
-            kernel(lambda x: straight(x) * slowness() ** 1.1, columns={"kernel": "norm", "n": n})
-            for n in range(1, 200)
-        ],
-        stand,
-        budget_s=60.0,
-    )
-    assert found.reference_s == pytest.approx(1.4e-3)
-    assert stand.quiet_s == pytest.approx(1e-3)
+    named = [
+        kernel(lambda x: straight(x) * slowness() ** 1.1, columns={"kernel": "norm", "n": n})
+        for n in range(1, 100)
+    ]
+    found = measure(named, stand, budget_s=2.0)
+    assert found.usual.total_s == pytest.approx(2.8e-3)
+    assert stand.quiet_s == pytest.approx(2e-3)
     off = [row["time_s"] / (straight(row["tokens"]) * 1.4**1.1) - 1 for row in found.rows]
     assert np.median(np.abs(off)) < 1e-9
-    assert max(np.abs(off)) < 0.15
+    assert max(np.abs(off)) < 0.05
 
 
 def test_points_are_measured_again_in_other_rounds() -> None:
     said: list[str] = []
 
     def time(x: int) -> float:
-        return straight(x) * (1.1 if said[-1].startswith("again") else 1.0)
+        return straight(x) * (1.1 if said[-1].startswith("round") else 1.0)
 
-    found = measure([kernel(time)], bench(), budget_s=60.0, rounds=2, say=said.append)
-    assert said[-1] == "again: 3 points"
-    assert found.twice == len(found.rows) == 3
-    assert found.moved == {"median": 0.1, "p95": 0.1}
+    found = measure([kernel(time)], bench(), budget_s=60.0, searching=0.5, say=said.append)
+    assert said[-1] == f"round {MOST_ROUNDS}: 3 points"
+    assert found.rounds == MOST_ROUNDS
+    assert found.standard_error == {"median": 0.0, "p95": 0.0}
     for row in found.rows:
-        assert row["runs"] >= 6
-        assert row["time_s"] == pytest.approx(1.05 * straight(row["tokens"]))
-    assert campaign(kernel(straight)).twice == 0
+        assert row["runs"] >= 3 * MOST_ROUNDS
+        assert row["time_s"] == pytest.approx(1.1 * straight(row["tokens"]))
+
+
+def test_a_search_that_needs_its_budget_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = count()
+    monkeypatch.setattr(campaign_module.time, "monotonic", lambda: float(next(clock)))
+    named = [kernel(straight, columns={"kernel": "norm", "n": n}) for n in range(1, 40)]
+    once = measure(named, bench(), budget_s=60.0)
+    assert once.rounds == 1
+    assert once.standard_error == {}
+    clock = count()
+    assert measure(named, bench(), budget_s=60.0, searching=0.3).rounds > 1
 
 
 def test_a_point_that_is_not_steady_in_another_round_stays_as_it_was() -> None:
     stand = bench()
     first = stand.read(lambda: Case(lambda: 1e-3))
     restless = cycle([1e-3, 1.2e-3])
-    stand._reference = lambda: next(restless)
+    stand._pace = lambda: Pace(next(restless), 0.0)  # type: ignore[method-assign]
     assert first is not None
     assert stand.read(lambda: Case(lambda: 1e-3), first) is None
 
@@ -252,12 +268,12 @@ def test_a_busy_moment_at_the_end_is_waited_out() -> None:
     stand = bench()
     left = 200
 
-    def reference() -> float:
+    def timer() -> float:
         nonlocal left
         left -= 1
         return 2e-3 if left > 0 else 1e-3
 
-    stand._reference = reference
+    stand._memory = timer
     assert stand.drift() == 0
 
 
@@ -332,10 +348,10 @@ def test_what_was_measured_is_handed_out_on_the_way(monkeypatch: pytest.MonkeyPa
     assert kept[0].rows
     assert all(part.interrupted for part in kept)
     assert kept[-1].rows == whole.rows
-    lasting = iter([1e-3] * 500)
+    lasting = iter([1e-3] * 3500)
     drifting = bench(lambda: next(lasting, 2e-3))
     with pytest.raises(DriftError):
-        measure(named * 40, drifting, budget_s=60.0, wanted=0.0, keep=kept.append)
+        measure(named * 40, drifting, budget_s=1.0, wanted=0.0, keep=kept.append)
     assert all(abs(part.drift) <= 0.1 for part in kept)
 
 

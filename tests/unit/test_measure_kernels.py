@@ -147,4 +147,5 @@ def test_the_reference_is_as_large_as_it_has_to_be(
 
     monkeypatch.setattr(reference, "_read_s", read_s)
     assert reference.uncached_bytes(2.0**27) == found
-    assert reference.reference("cpu", 2.0**23).cold_bytes == pytest.approx(2**23, rel=0.01)
+    large = reference.references("cpu", 2.0**23).memory()
+    assert large.cold_bytes == pytest.approx(2**23, rel=0.01)

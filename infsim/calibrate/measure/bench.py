@@ -1,44 +1,37 @@
-"""Timing of one point: warm-up, repeats that take turns with a reference, and their spread.
+"""Timing of one point: warm-up, repeats that take turns with two references, and their spread.
 
-The reference is one kernel that is always the same. Run before every repeat, it throws what the
-repeat before left out of the cache, and tells how fast the machine is just then. A repeat counts
-only if the references before and after it agree within 10 %, and as long as it would have taken
-while the reference takes what it usually does: on a machine that others use, too, everything is
-slower for a while, and kernels by different powers of what the reference is. Where the reference
-moved during the repeats of a point, they tell that power; a usual one holds where it did not. A
-point for which too few count within its time is left out.
+The references are two kernels that are always the same: one reads from memory, the other computes.
+Run before every repeat, they throw what the repeat before left out of the cache, and tell how fast
+memory and arithmetic are just then. A repeat counts only if the references before and after it
+agree within 10 %, and as long as it would have taken at their usual pace: on a machine that others
+use, too, everything is slower for a while, what reads weights by as much as the memory, the rest by
+as much as the arithmetic. A point for which too few count within its time is left out.
 
-Repeats that follow each other fall into one state of the machine. Measured again in another round,
-minutes later, a point tells how far it repeats itself, and its power better.
+Repeats that follow each other fall into one state of the machine. Measured again in other rounds,
+minutes later, points tell how far they repeat themselves, and their median over the rounds is known
+better.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from bisect import insort
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
-from statistics import fmean, median
+from statistics import median
 from typing import NamedTuple, Protocol
 
 from infsim.calibrate.measure.kernel import Case
 
 DRIFT = 0.10
-"""How far the reference may move."""
+"""How far the references may move."""
 SLOWEST = 1.6
-"""So many times the usual reference, or so many times less, and a repeat does not count at all."""
-USUAL = 0.75
-"""By how much, in logarithms, kernels slow down when the reference does by 1: linear layers on a
-core of a shared EPYC 7003 by 0.5 to 1."""
-STEEPEST = 1.5
-"""Largest power."""
-USUAL_COUNTS = 0.03
-"""The usual power counts as much as repeats whose logarithms of the reference have this sum of
-squares: their own scatter of 0.04, over that of the powers of 0.23, squared."""
+"""So many times the usual references, or so many times less, and a repeat does not count at all."""
 QUIET = 0.1
-"""The reference of a quiet machine is this quantile of many: neighbours only make it longer."""
+"""The references of a quiet machine are this quantile of many: neighbours only make them longer."""
 SAMPLE = 60
 """References that are run to find it."""
 TRIES = 20
@@ -52,6 +45,8 @@ POINT_S = 0.2
 PATIENCE_S = 0.6
 """Time for repeats that do not count, after which a point is given up."""
 MAD_TO_SIGMA = 1.4826
+OF_MEDIAN = 1.25
+"""Standard error of a median, against that of a mean."""
 
 Timer = Callable[[], float]
 """Runs something once and returns its seconds."""
@@ -65,11 +60,30 @@ class Clock(Protocol):
         ...
 
 
+class References(NamedTuple):
+    """What makes the case that reads from memory, and the one that computes."""
+
+    memory: Callable[[], Case]
+    arithmetic: Callable[[], Case]
+
+
+class Pace(NamedTuple):
+    """Seconds of the reference that reads from memory, and of the one that computes."""
+
+    memory_s: float
+    arithmetic_s: float
+
+    @property
+    def total_s(self) -> float:
+        """Both, one after the other."""
+        return self.memory_s + self.arithmetic_s
+
+
 class Repeat(NamedTuple):
-    """What a repeat took, and how many times its time at the beginning the reference did."""
+    """What a repeat took, and the references beside it."""
 
     time_s: float
-    slowness: float
+    pace: Pace
 
 
 @dataclass(frozen=True)
@@ -80,153 +94,173 @@ class Reading:
     ----------
     rounds : tuple of tuple of Repeat
         Repeats that followed each other, minutes between one round and the next.
-    usual : float
-        How many times its time at the beginning the reference usually takes.
+    usual : Pace
+        What the references usually take.
+    memory_s : float
+        Time in which its weights and KV cache are read at the usual pace.
+    paced : bool
+        Whether the pace of the references is its own; a disk has another one.
     """
 
     rounds: tuple[tuple[Repeat, ...], ...]
-    usual: float = 1.0
+    usual: Pace
+    memory_s: float = 0.0
+    paced: bool = True
 
     @cached_property
-    def times_s(self) -> list[float]:
-        """What all repeats would have taken while the reference takes what it usually does."""
-        return steady(list(chain.from_iterable(self.rounds)), self.usual)
+    def times_s(self) -> list[list[float]]:
+        """What the repeats of each round would have taken at the usual pace."""
+        if not self.paced:
+            return [[repeat.time_s for repeat in each] for each in self.rounds]
+        whole_s = median(repeat.time_s for repeat in chain.from_iterable(self.rounds))
+        memory = min(self.memory_s / whole_s, 1.0)
+        return [[_at(self.usual, repeat, memory) for repeat in each] for each in self.rounds]
+
+    @cached_property
+    def medians_s(self) -> list[float]:
+        """Median of each round."""
+        return [median(times) for times in self.times_s]
 
     @property
     def time_s(self) -> float:
-        """Median."""
-        return median(self.times_s)
+        """Median of the medians of the rounds, each of which saw one state of the machine."""
+        return median(self.medians_s)
 
     @property
     def spread_s(self) -> float:
-        """1.4826 times the median absolute deviation of the repeats.
+        """Standard deviation of rounds, or of repeats where there are fewer than three rounds.
 
-        It estimates the standard deviation, and does not care for a single interrupted one.
+        It is 1.4826 times the median absolute deviation, which does not care for a single
+        interrupted one.
         """
-        return _spread(self.times_s)
+        enough = len(self.rounds) >= FEWEST
+        return _spread(self.medians_s if enough else list(chain.from_iterable(self.times_s)))
+
+    @property
+    def standard_error(self) -> float:
+        """Of the time, relative, from how far the rounds are apart."""
+        return OF_MEDIAN * self.spread_s / math.sqrt(len(self.rounds)) / self.time_s
 
     @property
     def runs(self) -> int:
         """Repeats of all rounds."""
-        return len(self.times_s)
+        return sum(len(each) for each in self.rounds)
 
-    @property
-    def moved(self) -> float:
-        """Median of the last round against that of the first, minus 1."""
-        first, last = len(self.rounds[0]), len(self.rounds[-1])
-        return median(self.times_s[-last:]) / median(self.times_s[:first]) - 1
+
+def _at(usual: Pace, repeat: Repeat, memory: float) -> float:
+    """Seconds at the usual pace of a repeat of which a share waits for memory."""
+    slow_memory = repeat.pace.memory_s / usual.memory_s
+    slow_arithmetic = repeat.pace.arithmetic_s / usual.arithmetic_s
+    return float(repeat.time_s / (slow_memory**memory * slow_arithmetic ** (1 - memory)))
 
 
 class Bench:
-    """A clock, and the reference that every repeat takes turns with.
+    """A clock, and the references that every repeat takes turns with.
 
     Parameters
     ----------
     clock : Clock
-    reference : callable
-        Makes the case of the reference.
+    references : References
 
     Attributes
     ----------
-    baseline_s : float
-        What the reference took at the beginning, in the median.
     quiet_s : float
-        What it took in the quietest moment of the beginning.
+        What the references took together in the quietest moment of the beginning.
     reference_bytes : float
-        What it reads from memory.
+        What they read from memory.
     """
 
-    def __init__(self, clock: Clock, reference: Callable[[], Case]) -> None:
+    def __init__(self, clock: Clock, references: References) -> None:
         self.clock = clock
         self.reference_bytes = 0.0
 
-        def made() -> Case:
-            case = reference()
+        def memory() -> Case:
+            case = references.memory()
             self.reference_bytes = case.cold_bytes
             return case
 
-        self._reference = clock.timer(made)
-        samples = [self._sample() for _ in range(TRIES)]
-        seen_s = list(chain.from_iterable(samples))
-        self.baseline_s = median(seen_s)
-        self.quiet_s = min(map(_quiet, samples))
-        self._seen = [time_s / self.baseline_s for time_s in seen_s]
+        self._memory = clock.timer(memory)
+        self._arithmetic = clock.timer(references.arithmetic)
+        self._seen: tuple[list[float], list[float]] = [], []  # sorted: asked for medians often
+        self.quiet_s = min(self._quiet_s() for _ in range(TRIES))
 
     @property
-    def usual(self) -> float:
-        """How many times its time at the beginning the reference took so far, in the median."""
-        return median(self._seen)
+    def usual(self) -> Pace:
+        """What the references took so far, each in the median."""
+        return Pace(*(seen[len(seen) // 2] for seen in self._seen))
 
     def drift(self) -> float:
-        """Return how much longer the reference takes than at the beginning, in quiet moments.
+        """Return how much longer the references take than at the beginning, in quiet moments.
 
         If it is more than allowed, a quieter moment is waited for, some seconds at most.
         """
-        found = _quiet(self._sample()) / self.quiet_s - 1
+        found = self._quiet_s() / self.quiet_s - 1
         for _ in range(TRIES):
             if abs(found) <= DRIFT:
                 break
             time.sleep(PAUSE_S)
-            found = min(found, _quiet(self._sample()) / self.quiet_s - 1, key=abs)
+            found = min(found, self._quiet_s() / self.quiet_s - 1, key=abs)
         return found
 
     def read(self, make: Callable[[], Case], earlier: Reading | None = None) -> Reading | None:
-        """Measure a point; None if the reference beside it would not stand still.
+        """Measure a point; None if the references beside it would not stand still.
 
         Parameters
         ----------
         make : callable
             Makes the case; it may be called several times for fresh inputs.
         earlier : Reading, optional
-            Of the same point in another round: as many repeats as its first round had are added.
+            Of the same point in other rounds, to which one of the fewest repeats is added.
         """
-        timer = self.clock.timer(make)
+        case: Case | None = None
+
+        def made() -> Case:
+            nonlocal case
+            case = make()
+            return case
+
+        timer = self.clock.timer(made)
         timer()
+        assert case is not None
+        usual = self.usual
+        bytes_s = usual.memory_s / self.reference_bytes if self.reference_bytes else 0.0
+        told = Reading((), usual, case.cold_bytes * bytes_s, not case.wall)
         repeats: list[Repeat] = []
         lost_s = 0.0
-        usual = self.usual
-        before = self._slowness()
-        while not _enough(repeats, earlier):
+        before = self._pace()
+        while not _enough(replace(told, rounds=(tuple(repeats),)), earlier):
             took_s = timer()
-            after = self._slowness()
-            if _still(before, after, usual):
-                repeats.append(Repeat(took_s, math.sqrt(before * after)))
+            after = self._pace()
+            if _still(before.total_s, after.total_s, usual.total_s):
+                repeats.append(Repeat(took_s, _between(before, after)))
             else:
-                lost_s += took_s + self.baseline_s
+                lost_s += took_s + usual.total_s
                 if lost_s > PATIENCE_S:
                     return None
             before = after
-        return Reading((*(earlier.rounds if earlier else ()), tuple(repeats)))
+        return replace(told, rounds=(*(earlier.rounds if earlier else ()), tuple(repeats)))
 
-    def _slowness(self) -> float:
-        self._seen.append(self._reference() / self.baseline_s)
-        return self._seen[-1]
+    def _pace(self) -> Pace:
+        pace = Pace(self._memory(), self._arithmetic())
+        for seen, seconds in zip(self._seen, pace, strict=True):
+            insort(seen, seconds)
+        return pace
 
-    def _sample(self) -> list[float]:
+    def _quiet_s(self) -> float:
         for _ in range(3):
-            self._reference()
-        return [self._reference() for _ in range(SAMPLE)]
+            self._memory(), self._arithmetic()
+        return sorted(self._pace().total_s for _ in range(SAMPLE))[int(QUIET * SAMPLE)]
 
 
-def _quiet(sample: list[float]) -> float:
-    return sorted(sample)[int(QUIET * len(sample))]
+def _between(before: Pace, after: Pace) -> Pace:
+    """Geometric means."""
+    return Pace(*(math.sqrt(a * b) for a, b in zip(before, after, strict=True)))
 
 
-def _still(before: float, after: float, usual: float) -> bool:
+def _still(before_s: float, after_s: float, usual_s: float) -> bool:
     """Whether the machine was the same before and after, and not too unlike itself."""
-    within = all(1 / SLOWEST <= slowness / usual <= SLOWEST for slowness in (before, after))
-    return within and abs(after / before - 1) <= DRIFT
-
-
-def steady(repeats: Sequence[Repeat], usual: float = 1.0) -> list[float]:
-    """Return what repeats would have taken had the reference always taken what it usually does."""
-    slowness = [math.log(repeat.slowness) for repeat in repeats]
-    middle = fmean(slowness)
-    moved = [x - middle for x in slowness]
-    together = sum(x * math.log(repeat.time_s) for x, repeat in zip(moved, repeats, strict=True))
-    power = (together + USUAL_COUNTS * USUAL) / (sum(x * x for x in moved) + USUAL_COUNTS)
-    power = min(max(power, 0.0), STEEPEST)
-    return [repeat.time_s * (usual / repeat.slowness) ** power for repeat in repeats]
+    within = all(1 / SLOWEST <= seconds / usual_s <= SLOWEST for seconds in (before_s, after_s))
+    return within and abs(after_s / before_s - 1) <= DRIFT
 
 
 def _spread(times: list[float]) -> float:
@@ -234,15 +268,12 @@ def _spread(times: list[float]) -> float:
     return MAD_TO_SIGMA * median(abs(t - middle) for t in times)
 
 
-def _enough(repeats: Sequence[Repeat], earlier: Reading | None) -> bool:
-    count = len(repeats)
-    if earlier is not None:
-        return count >= len(earlier.rounds[0])
-    if count < FEWEST:
-        return False
-    times = steady(repeats)
+def _enough(reading: Reading, earlier: Reading | None) -> bool:
+    count = reading.runs
+    if count < FEWEST or earlier is not None:
+        return count >= FEWEST
+    (times,) = reading.times_s
     if count >= MOST or sum(times) > POINT_S:
         return True
-    # the standard error of a median is 1.25 times that of a mean
     allowed = PRECISE * median(times) * math.sqrt(count)
-    return 1.25 * _spread(times) <= allowed
+    return OF_MEDIAN * _spread(times) <= allowed

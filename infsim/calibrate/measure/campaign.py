@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from infsim.calibrate.measure.bench import DRIFT, Bench, Reading
+from infsim.calibrate.measure.bench import DRIFT, FEWEST, Bench, Pace, Reading
 from infsim.calibrate.measure.kernel import Case, Kernel, Maker
 from infsim.calibrate.measure.search import CurveSearch
 from infsim.errors import InfsimError
@@ -29,6 +29,7 @@ HELD_OUT = 3
 """Points of a curve that are drawn at random, and not shown to its search."""
 FEWEST_POINTS = 12
 """Of grids with as many; smaller ones are needed by the search."""
+MOST_ROUNDS = 12
 COARSE = (inf, 0.4, 0.2, 0.1)
 """Errors with which all curves are to be content before any is refined further: ends come first."""
 CHECKPOINT_S = 60.0
@@ -64,16 +65,17 @@ class Campaign:
         Kernels that failed, and why.
     errors : mapping of str to float
         Largest relative error of results against float64, by format and library.
-    reference_s : float
-        What the reference usually took: times are those of the machine in this state.
+    usual : Pace
+        What the references usually took: times are those of the machine at this pace.
     drift : float
         Reference in quiet moments at the end against the beginning, minus 1.
     unsteady : int
         Points left out because the reference beside them would not stand still.
-    twice : int
-        Points that were measured in more than one round.
-    moved : mapping of str to float
-        How far the last round of these is from the first: ``median`` and ``p95`` of the sizes.
+    rounds : int
+        How often most points were measured, minutes apart.
+    standard_error : mapping of str to float
+        ``median`` and ``p95`` of the relative standard errors of points of several rounds, from
+        how far these are apart.
     unfinished : int
         Curves that the budget left above the wanted error.
     saved : int
@@ -87,11 +89,11 @@ class Campaign:
     rows: list[dict[str, Any]]
     unavailable: dict[str, str]
     errors: dict[str, float]
-    reference_s: float
+    usual: Pace
     drift: float
     unsteady: int
-    twice: int
-    moved: dict[str, float]
+    rounds: int
+    standard_error: dict[str, float]
     unfinished: int
     saved: int
     seconds: float
@@ -104,7 +106,7 @@ def measure(
     budget_s: float,
     wanted: float = WANTED,
     longest_s: float = LONGEST_S,
-    rounds: int = 1,
+    searching: float = 1.0,
     say: Callable[[str], None] = lambda _: None,
     keep: Callable[[Campaign], object] = lambda _: None,
 ) -> Campaign:
@@ -121,9 +123,9 @@ def measure(
         full grids.
     longest_s : float
         Points of which one run would take longer are left out.
-    rounds : int
-        So many equal parts of the budget: the first is for the search, and in each of the others
-        its points are measured again.
+    searching : float
+        Share of the budget that the search for points may take. In what it leaves all points are
+        measured again, as often as there is time.
     say : callable
         Told what goes on, a line at a time.
     keep : callable
@@ -138,7 +140,8 @@ def measure(
     curves = [_curve(kernel, longest_s) for kernel in kernels]
     interrupted = False
     try:
-        for visit in _rounds(curves, bench, wanted, began, budget_s / rounds, rounds, say):
+        ends = began + searching * budget_s, began + budget_s
+        for visit in _rounds(curves, bench, wanted, ends, say):
             visit()
             if time.monotonic() - kept > CHECKPOINT_S and abs(drift := bench.drift()) <= DRIFT:
                 keep(_summary(curves, bench, wanted, drift, time.monotonic() - began, True))
@@ -159,24 +162,23 @@ def _rounds(
     curves: Sequence[_Curve],
     bench: Bench,
     wanted: float,
-    began: float,
-    round_s: float,
-    rounds: int,
+    ends: tuple[float, float],
     say: Callable[[str], None],
 ) -> Iterator[Callable[[], None]]:
-    """Yield the visits to curves: the search, and the same points again, each within its time."""
+    """Yield the visits to curves: the search until its end, and then the same points again."""
     mixed = _mixed(curves)
     for curve, goal in _visits(mixed, wanted, say):
-        if time.monotonic() - began > round_s:
+        if time.monotonic() > ends[0]:
             break
-        yield partial(_visit, curve, bench, goal, began + round_s)
-    for _ in range(1, rounds):
-        say(f"again: {sum(len(c.readings) for c in mixed)} points")
-        ends = time.monotonic() + round_s
+        yield partial(_visit, curve, bench, goal, ends[0])
+    for number in range(2, MOST_ROUNDS + 1):
+        if time.monotonic() > ends[1]:
+            break
+        say(f"round {number}: {sum(len(c.readings) for c in mixed)} points")
         for curve in mixed:
-            if time.monotonic() > ends:
+            if time.monotonic() > ends[1]:
                 break
-            yield partial(_again, curve, bench, ends)
+            yield partial(_again, curve, bench, ends[1])
 
 
 def _mixed(curves: Sequence[_Curve]) -> list[_Curve]:
@@ -330,20 +332,20 @@ def _summary(
         if curve.readings:
             errors[key] = max(errors.get(key, 0.0), curve.error)
     sound = [c for c in curves if not c.failure]
-    again = [r for c in curves for r in c.readings.values() if len(r.rounds) > 1]
-    moved = np.abs([reading.moved for reading in again])
+    readings = [reading for curve in curves for reading in curve.readings.values()]
+    uncertain = [r.standard_error for r in readings if len(r.rounds) >= FEWEST]
     return Campaign(
         rows=[row for curve in curves for row in _rows(curve)],
         unavailable={c.kernel.label: c.failure for c in curves if c.failure},
         errors={key: float(f"{error:.3g}") for key, error in errors.items()},
-        reference_s=usual * bench.baseline_s,
+        usual=usual,
         drift=drift,
         unsteady=sum(c.unsteady for c in curves),
-        twice=len(again),
-        moved={
-            name: round(float(np.quantile(moved, q)), 4)
+        rounds=int(np.median([len(r.rounds) for r in readings])) if readings else 0,
+        standard_error={
+            name: round(float(np.quantile(uncertain, q)), 4)
             for name, q in (("median", 0.5), ("p95", 0.95))
-            if again
+            if uncertain
         },
         unfinished=sum(c.search.next(wanted) is not None for c in sound),
         saved=sum(c.search.saved for c in sound),

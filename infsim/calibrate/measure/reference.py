@@ -1,11 +1,11 @@
-"""The kernel that every repeat takes turns with."""
+"""The kernels that every repeat takes turns with."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-from infsim.calibrate.measure.bench import Bench
+from infsim.calibrate.measure.bench import Bench, References
 from infsim.calibrate.measure.kernel import Case
 from infsim.calibrate.measure.machine import last_level_cache_bytes
 from infsim.calibrate.measure.torch_case import random, require_torch
@@ -23,10 +23,7 @@ SETTLED = 1.12
 
 
 def bench(device: str) -> Bench:
-    """Return the bench of a device: its clock, and its reference.
-
-    The reference is a vector times a matrix that no cache holds, and a small product of two
-    matrices: one notices neighbours on the memory, the other a slower clock.
+    """Return the bench of a device: its clock, and its references.
 
     Raises
     ------
@@ -38,31 +35,40 @@ def bench(device: str) -> Bench:
     if device == "cuda":
         from infsim.calibrate.measure.clock_cuda import CudaClock
 
-        return Bench(CudaClock(), lambda: reference(device))
+        return Bench(CudaClock(), references(device))
     from infsim.calibrate.measure.clock_cpu import CpuClock
 
     torch.set_num_threads(1)
-    memory_bytes = uncached_bytes(2 * last_level_cache_bytes())
-    return Bench(CpuClock(), lambda: reference(device, memory_bytes))
+    return Bench(CpuClock(), references(device, uncached_bytes(2 * last_level_cache_bytes())))
 
 
-def reference(device: str, memory_bytes: float | None = None) -> Case:
-    """Return the reference kernel of a device.
+def references(device: str, memory_bytes: float | None = None) -> References:
+    """Return the reference kernels of a device.
+
+    A vector times a matrix that no cache holds, and a small product of two matrices: one notices
+    neighbours on the memory, the other those on the core, and a slower clock.
 
     Parameters
     ----------
     device : str
     memory_bytes : float, optional
-        Size of its matrix, twice the last-level cache by default.
+        Size of the large matrix, twice the last-level cache by default.
     """
     linear = require_torch().nn.functional.linear
     if memory_bytes is None:
         cache_bytes = _cuda_cache_bytes() if device == "cuda" else last_level_cache_bytes()
         memory_bytes = 2 * cache_bytes
     width = max(1024, round((memory_bytes / 4) ** 0.5))
-    weights, x = random(width, width, device=device), random(1, width, device=device)
-    square = random(SQUARE, SQUARE, device=device)
-    return Case(lambda: (linear(x, weights), square @ square), cold_bytes=weights.nbytes)
+
+    def memory() -> Case:
+        weights, x = random(width, width, device=device), random(1, width, device=device)
+        return Case(lambda: linear(x, weights), cold_bytes=weights.nbytes)
+
+    def arithmetic() -> Case:
+        square = random(SQUARE, SQUARE, device=device)
+        return Case(lambda: square @ square)
+
+    return References(memory, arithmetic)
 
 
 def uncached_bytes(most: float) -> float:

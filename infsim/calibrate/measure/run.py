@@ -39,8 +39,8 @@ class Plan:
         Relative error of lines between measured points at which a curve is done.
     longest_s : float
         Points of which one run would take longer are left out.
-    rounds : int
-        How often each point is measured, minutes apart.
+    searching : float
+        Share of the budget for the search; in the rest its points are measured again.
     command : str
         What the user typed, for ``meta.yaml``.
     """
@@ -50,7 +50,7 @@ class Plan:
     budget_s: float = 480.0
     wanted: float = WANTED
     longest_s: float = LONGEST_S
-    rounds: int = 1
+    searching: float = 1.0
     command: str = ""
 
 
@@ -91,7 +91,7 @@ def run(
     began = time.monotonic()
     stand = bench(plan.device)
     say(
-        f"reference kernel: {stand.baseline_s * 1e3:.3g} ms,"
+        f"reference kernels: {stand.usual.total_s * 1e3:.3g} ms,"
         f" {stand.quiet_s * 1e3:.3g} in quiet moments"
     )
     power = power_table(plan.device, known)
@@ -109,7 +109,7 @@ def run(
         left_s,
         plan.wanted,
         plan.longest_s,
-        plan.rounds,
+        plan.searching,
         say,
         lambda found: keep(table(found)),
     )
@@ -130,7 +130,8 @@ def _meta(plan: Plan, known: Device, stand: Bench, found: Campaign, power: dict[
     extra: dict[str, Any] = {
         "machine": machine.description(plan.device),
         "reference": {
-            "time_s": float(f"{found.reference_s:.4g}"),
+            "time_s": float(f"{found.usual.total_s:.4g}"),
+            "memory_s": float(f"{found.usual.memory_s:.4g}"),
             "quiet_s": float(f"{stand.quiet_s:.4g}"),
             "bytes": stand.reference_bytes,
             "drift": round(found.drift, 4),
@@ -140,13 +141,12 @@ def _meta(plan: Plan, known: Device, stand: Bench, found: Campaign, power: dict[
             "points_measured": len(found.rows),
             "points_saved": found.saved,
             "points_unsteady": found.unsteady,
-            "rounds": plan.rounds,
-            "points_of_several_rounds": found.twice,
+            "rounds": found.rounds,
             "curves_unfinished": found.unfinished,
             "seconds": round(found.seconds, 1),
         }
         | ({"interrupted": True} if found.interrupted else {}),
-        "rounds_differ": found.moved,
+        "standard_error": found.standard_error,
         "correctness": found.errors,
         "unavailable": found.unavailable,
         "power": power,

@@ -33,7 +33,7 @@ from infsim.calibrate.llama_cpp.server import Lengths, Limits
 from infsim.calibrate.llama_cpp.table import write_table
 from infsim.calibrate.measure.bench import DRIFT, TRIES
 from infsim.calibrate.measure.machine import description, versions
-from infsim.calibrate.measure.reference import reference
+from infsim.calibrate.measure.reference import references
 from infsim.calibrate.measure.torch_case import require_torch
 from infsim.calibrate.measure.torch_model import form_of
 from infsim.calibrate.table import KernelTable
@@ -93,10 +93,10 @@ def _bench(name: str, form: str, device: str, calibrated: KernelTable) -> tuple[
     model = load_architecture(name)
     engine = TorchEngine(model, form_of(form, device), LIMITS.sequences, LENGTHS.longest, device)
     then = calibrated.meta.extra["reference"]
-    kernel = reference(device, then["bytes"])
+    both = [make() for make in references(device, then["bytes"])]
 
     def run() -> Any:
-        found = kernel.run()
+        found = [case.run() for case in both]
         return torch.cuda.synchronize() if device == "cuda" else found
 
     now = time.perf_counter if device == "cuda" else time.process_time
