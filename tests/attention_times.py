@@ -11,8 +11,8 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from infsim.cost.attention import FULL, MOVED
-from infsim.cost.calibration import AttentionTable
 from infsim.cost.monotone import PARTS
+from infsim.cost.tables import AttentionTable
 
 Axes = Sequence[Sequence[float]]
 

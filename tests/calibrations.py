@@ -6,14 +6,10 @@ from typing import Any
 
 from infsim.cluster.device import load_device
 from infsim.cluster.node import Node
-from infsim.cost.calibration import (
-    AttentionTable,
-    Calibration,
-    ElementTable,
-    LinearTable,
-)
+from infsim.cost.calibration import Calibration
 from infsim.cost.curves import Curve
 from infsim.cost.measured import MeasuredStepCost
+from infsim.cost.tables import AttentionTable, ElementTable, LinearTable
 from infsim.model.architecture import Architecture
 from infsim.model.catalog import load_format
 

@@ -26,9 +26,9 @@ from math import ceil
 
 import numpy as np
 
-from infsim.cost.calibration import AttentionTable
 from infsim.cost.grids import Axis, Cell, Layer, Layers, Plane
 from infsim.cost.monotone import refined
+from infsim.cost.tables import AttentionTable
 
 FULL = 8192
 """Query tokens times heads that fill the processors of a device: 256 tokens of 32 heads on the

@@ -10,18 +10,18 @@ from math import log
 from infsim.cluster.device import Device
 from infsim.cluster.node import Node
 from infsim.cost.attention import AttentionTime
-from infsim.cost.calibration import (
+from infsim.cost.calibration import Calibration
+from infsim.cost.curves import Curve, total
+from infsim.cost.linear import LAUNCH_S, LinearTimes, Peak
+from infsim.cost.tables import (
     ALL_GATHER,
     ALL_REDUCE,
     REDUCE_SCATTER,
     AttentionTable,
-    Calibration,
     CollectiveTable,
     ElementTable,
     LinearTable,
 )
-from infsim.cost.curves import Curve, total
-from infsim.cost.linear import LAUNCH_S, LinearTimes, Peak
 from infsim.model.catalog import load_format
 from infsim.model.formats import UNSTRUCTURED, Format, compute_type, multiplied
 from infsim.model.graph import Linear, Operator

@@ -16,8 +16,8 @@ from math import exp, hypot, log
 import numpy as np
 from numpy.typing import NDArray
 
-from infsim.cost.calibration import LinearTable
 from infsim.cost.curves import Curve
+from infsim.cost.tables import LinearTable
 
 NEIGHBOURS = 16
 RANGE = 2.0

@@ -13,15 +13,11 @@ from functools import lru_cache
 from math import hypot, log, sqrt
 
 from infsim.cluster.device import Device, load_device
-from infsim.cost.calibration import (
-    Calibration,
-    LinearTable,
-    calibrated_devices,
-    device_calibration,
-)
+from infsim.cost.calibration import Calibration, calibrated_devices, device_calibration
 from infsim.cost.curves import Curve
 from infsim.cost.kernels import covers, linear_table
 from infsim.cost.linear import LAUNCH_S
+from infsim.cost.tables import LinearTable
 from infsim.model.catalog import load_format
 from infsim.model.formats import Format, compute_type
 from infsim.model.graph import Operator

@@ -8,12 +8,7 @@ from pathlib import Path
 
 from infsim.cluster.device import DEVICES, Device, load_device
 from infsim.cluster.node import Node
-from infsim.cost.calibration import (
-    Calibration,
-    calibration_of,
-    device_calibration,
-    read_plain,
-)
+from infsim.cost.calibration import Calibration, calibration_of, device_calibration, read_plain
 from infsim.cost.engine_steps import EngineSteps
 from infsim.cost.interface import StepCost
 from infsim.cost.kernels import covers

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from infsim.cost.calibration import AttentionTable, Calibration
+from infsim.cost.calibration import Calibration
 from infsim.cost.curves import Curve
+from infsim.cost.tables import AttentionTable
 
 
 def for_unequal(calibration: Calibration, longest: float) -> Calibration:

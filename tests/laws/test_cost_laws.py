@@ -13,18 +13,13 @@ from hypothesis import strategies as st
 
 from infsim.cluster.device import DEVICES, load_device
 from infsim.cluster.node import Node
-from infsim.cost.calibration import (
-    AttentionTable,
-    Calibration,
-    LinearTable,
-    calibrated_devices,
-    device_calibration,
-)
+from infsim.cost.calibration import Calibration, calibrated_devices, device_calibration
 from infsim.cost.curves import Curve
 from infsim.cost.interface import StepCost
 from infsim.cost.kernels import covers, linear_table
 from infsim.cost.measured import MeasuredStepCost
 from infsim.cost.sources import step_cost
+from infsim.cost.tables import AttentionTable, LinearTable
 from infsim.model.catalog import FORMATS, MODELS, load, load_format
 from infsim.model.formats import Format
 from infsim.model.graph import Operator

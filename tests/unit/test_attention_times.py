@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infsim.cost.attention import AttentionTime
-from infsim.cost.calibration import AttentionTable, calibrated_devices, device_calibration
+from infsim.cost.calibration import calibrated_devices, device_calibration
 from infsim.cost.grids import Layers, Plane
+from infsim.cost.tables import AttentionTable
 from tests.attention_times import attention_s, interpolated
 
 AXES = ((16.0, 64.0, 256.0), (0.0, 128.0), (1.0, 8.0, 32.0), (64.0, 256.0, 4096.0))

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from infsim.cluster.device import load_device
 from infsim.cluster.node import Node
-from infsim.cost.calibration import ALL_GATHER, REDUCE_SCATTER, Calibration, device_calibration
+from infsim.cost.calibration import Calibration, device_calibration
 from infsim.cost.curves import Curve
 from infsim.cost.interface import StepCost
 from infsim.cost.sources import step_cost
+from infsim.cost.tables import ALL_GATHER, REDUCE_SCATTER
 from infsim.errors import InputError
 from infsim.fidelity.ranks import RankStepCost
 from infsim.fidelity.recorded import Recorded

@@ -17,17 +17,12 @@ from hypothesis import strategies as st
 from infsim.cluster.device import load_device
 from infsim.cluster.node import Node
 from infsim.cost.attention import AttentionTime
-from infsim.cost.calibration import (
-    Calibration,
-    CollectiveTable,
-    LinearTable,
-    calibrated_devices,
-    device_calibration,
-)
+from infsim.cost.calibration import Calibration, calibrated_devices, device_calibration
 from infsim.cost.curves import Curve, total
 from infsim.cost.kernels import covers
 from infsim.cost.linear import LinearTimes, Peak, used_experts
 from infsim.cost.measured import MeasuredStepCost
+from infsim.cost.tables import CollectiveTable, LinearTable
 from infsim.errors import InputError
 from infsim.model.catalog import load, load_format
 from tests.calibrations import BF16, TINY, TOKENS, a_calibration, a_cost

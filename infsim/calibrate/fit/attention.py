@@ -14,9 +14,9 @@ from infsim.calibrate.fit.prefill import filled_prefill
 from infsim.calibrate.fit.thin import points_kept
 from infsim.calibrate.table import KernelTable
 from infsim.cost.attention import FULL, AttentionTime
-from infsim.cost.calibration import AttentionTable
 from infsim.cost.curves import Curve
 from infsim.cost.monotone import interpolated
+from infsim.cost.tables import AttentionTable
 from infsim.errors import InputError
 from infsim.model.catalog import MODELS, load
 

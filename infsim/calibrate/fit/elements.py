@@ -8,14 +8,8 @@ from numpy.typing import NDArray
 from infsim.calibrate.fit.points import curves, medians
 from infsim.calibrate.fit.thin import thinned_curve
 from infsim.calibrate.table import KernelTable
-from infsim.cost.calibration import (
-    ALL_GATHER,
-    ALL_REDUCE,
-    REDUCE_SCATTER,
-    CollectiveTable,
-    ElementTable,
-)
 from infsim.cost.curves import Curve
+from infsim.cost.tables import ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER, CollectiveTable, ElementTable
 
 KERNELS = ("norm", "activation", "rotary", "residual", "kv_write", "embedding", "sample")
 _COLLECTIVES = (ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER)

@@ -24,10 +24,10 @@ from infsim.calibrate.fit.linear import Curves, MeasuredLinear, Shape, between
 from infsim.calibrate.fit.points import Key, medians
 from infsim.calibrate.table import KernelTable
 from infsim.cost.attention import AttentionTime
-from infsim.cost.calibration import AttentionTable, ElementTable, LinearTable
 from infsim.cost.curves import Curve, total
 from infsim.cost.linear import LinearTimes, Peak
 from infsim.cost.monotone import interpolated
+from infsim.cost.tables import AttentionTable, ElementTable, LinearTable
 from infsim.cost.tiles import staircase
 
 FOLDS = 5

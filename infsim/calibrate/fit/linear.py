@@ -9,8 +9,8 @@ from statistics import median
 
 from infsim.calibrate.fit.points import curves
 from infsim.calibrate.table import KernelTable
-from infsim.cost.calibration import LinearTable
 from infsim.cost.curves import Curve
+from infsim.cost.tables import LinearTable
 from infsim.cost.tiles import CHOICES, LINES, Tiles, work
 from infsim.model.catalog import FORMATS
 

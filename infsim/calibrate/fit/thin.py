@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from infsim.cost.calibration import LinearTable
 from infsim.cost.curves import Curve
 from infsim.cost.linear import SCATTER, Peak, covariance, excess_of
+from infsim.cost.tables import LinearTable
 from infsim.cost.tiles import work
 from infsim.model.catalog import MODELS, load
 
