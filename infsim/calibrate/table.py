@@ -170,7 +170,8 @@ class KernelTable:
       parallelism, whose shard the shapes are), ``nodes`` (machines that a collective spans);
     - ``held_out`` (1 for points drawn at random to tell the error between the others, else 0);
     - ``density`` (share of the weights that are not zero), ``time_s`` (of one run; for collectives
-      of the slowest rank), ``spread_s`` (standard deviation of repeats, NaN if unknown), ``runs``.
+      of the slowest rank), ``spread_s`` (standard deviation of rounds or repeats, NaN if
+      unknown), ``runs``.
 
     Attributes
     ----------

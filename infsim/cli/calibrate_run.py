@@ -112,8 +112,8 @@ def _report(extra: object) -> None:
     )
     if error := extra["standard_error"]:
         print(
-            f"  measured {search['rounds']} times, minutes apart: standard error"
-            f" {error['median']:.1%} in the median, {error['p95']:.1%} at the 95th percentile"
+            f"  {search['rounds']} rounds: standard error {error['median']:.1%} in the median,"
+            f" {error['p95']:.1%} at the 95th percentile"
         )
     for kernel, reason in extra["unavailable"].items():
         print(f"  unavailable: {kernel}: {reason}")

@@ -23,19 +23,24 @@ def fit_elements(table: KernelTable) -> list[ElementTable]:
     """
     found = []
     for kernel in KERNELS:
-        rows = table.select(kernel=kernel)
-        rows = rows.take((rows["n"] > 0) & ~_among(rows, _OTHER_NORMS))
+        rows = element_rows(table, kernel)
         found += [
             ElementTable(kernel, width, thinned_curve(curve))
             for (width,), curve in curves(rows, ("n",), "tokens").items()
         ]
-    heads = table.select(kernel="head")
-    heads = heads.take((heads["n"] > 0) & (heads["k"] > 0))
+    heads = element_rows(table, "head")
+    heads = heads.take(heads["k"] > 0)
     found += [
         ElementTable("head", n * k, thinned_curve(curve))
         for (n, k), curve in curves(heads, ("n", "k"), "tokens").items()
     ]
     return found
+
+
+def element_rows(table: KernelTable, kernel: str) -> KernelTable:
+    """Return the rows of a kernel of known width that is run in every layer, or of heads."""
+    rows = table.select(kernel=kernel)
+    return rows.take((rows["n"] > 0) & ~_among(rows, _OTHER_NORMS))
 
 
 def fit_collectives(table: KernelTable) -> list[CollectiveTable]:

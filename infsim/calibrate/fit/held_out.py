@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
 
+import numpy as np
+
 from infsim.calibrate.fit.attention import fit_attentions
-from infsim.calibrate.fit.elements import fit_elements
+from infsim.calibrate.fit.elements import element_rows, fit_elements
 from infsim.calibrate.fit.errors import BATCH, element_kind, priced, summary
 from infsim.calibrate.fit.linear import fit_linears, linear_rows
 from infsim.calibrate.fit.points import medians
@@ -64,9 +66,12 @@ def _linears(
 def _attentions(known: KernelTable, drawn: KernelTable) -> Iterator[Found]:
     for table in fit_attentions(known):
         own = drawn.select(
-            kernel="attention", format=table.format, library=table.library, window=0,
+            kernel="attention", library=table.library, window=0,
             heads=table.heads, kv_heads=table.kv_heads, head_dim=table.head_dim,
         )  # fmt: skip
+        own = own.take(
+            np.where(own["kv_format"] == "", own["format"], own["kv_format"]) == table.format
+        )
         times = AttentionTime(table)
         prompts, decodes = own["prefills"], own["decodes"]
         for what, of_it in (
@@ -79,7 +84,7 @@ def _attentions(known: KernelTable, drawn: KernelTable) -> Iterator[Found]:
 
 def _elements(known: KernelTable, drawn: KernelTable) -> Iterator[Found]:
     for table in fit_elements(known):
-        own = drawn.select(kernel=table.kernel)
+        own = element_rows(drawn, table.kernel)
         width = own["n"] * own["k"] if table.kernel == "head" else own["n"]
         true = medians(own.take(width == table.width), ("tokens",))
         found = [table.curve.at(tokens) / time - 1 for (tokens,), time in true.items()]

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
-from statistics import median
+from statistics import median, stdev
 from typing import NamedTuple, Protocol
 
 from infsim.calibrate.measure.kernel import Case
@@ -96,15 +96,15 @@ class Reading:
         Repeats that followed each other, minutes between one round and the next.
     usual : Pace
         What the references usually take.
-    memory_s : float
-        Time in which its weights and KV cache are read at the usual pace.
+    memory : float
+        Bytes of its weights and KV cache, over those that the reference reads.
     paced : bool
         Whether the pace of the references is its own; a disk has another one.
     """
 
     rounds: tuple[tuple[Repeat, ...], ...]
     usual: Pace
-    memory_s: float = 0.0
+    memory: float = 0.0
     paced: bool = True
 
     @cached_property
@@ -112,9 +112,13 @@ class Reading:
         """What the repeats of each round would have taken at the usual pace."""
         if not self.paced:
             return [[repeat.time_s for repeat in each] for each in self.rounds]
-        whole_s = median(repeat.time_s for repeat in chain.from_iterable(self.rounds))
-        memory = min(self.memory_s / whole_s, 1.0)
-        return [[_at(self.usual, repeat, memory) for repeat in each] for each in self.rounds]
+        usual = self.usual
+        whole_s = median(
+            repeat.time_s * usual.total_s / repeat.pace.total_s
+            for repeat in chain.from_iterable(self.rounds)
+        )
+        share = min(self.memory * usual.memory_s / whole_s, 1.0)
+        return [[_at(usual, repeat, share) for repeat in each] for each in self.rounds]
 
     @cached_property
     def medians_s(self) -> list[float]:
@@ -128,13 +132,14 @@ class Reading:
 
     @property
     def spread_s(self) -> float:
-        """Standard deviation of rounds, or of repeats where there are fewer than three rounds.
+        """Standard deviation of the medians of the rounds.
 
-        It is 1.4826 times the median absolute deviation, which does not care for a single
-        interrupted one.
+        With fewer than three, that of the repeats: 1.4826 times the median absolute deviation,
+        which does not care for a single interrupted one.
         """
-        enough = len(self.rounds) >= FEWEST
-        return _spread(self.medians_s if enough else list(chain.from_iterable(self.times_s)))
+        if len(self.rounds) >= FEWEST:
+            return stdev(self.medians_s)
+        return _spread(list(chain.from_iterable(self.times_s)))
 
     @property
     def standard_error(self) -> float:
@@ -181,12 +186,16 @@ class Bench:
 
         self._memory = clock.timer(memory)
         self._arithmetic = clock.timer(references.arithmetic)
+        samples = [self._sample() for _ in range(TRIES)]
+        self.quiet_s = min(map(_quiet_s, samples))
+        self._beginning = Pace(*map(median, zip(*chain.from_iterable(samples), strict=True)))
         self._seen: tuple[list[float], list[float]] = [], []  # sorted: asked for medians often
-        self.quiet_s = min(self._quiet_s() for _ in range(TRIES))
 
     @property
     def usual(self) -> Pace:
-        """What the references took so far, each in the median."""
+        """What the references took beside repeats, each in the median; at first, before them."""
+        if len(self._seen[0]) < SAMPLE:
+            return self._beginning
         return Pace(*(seen[len(seen) // 2] for seen in self._seen))
 
     def drift(self) -> float:
@@ -194,12 +203,12 @@ class Bench:
 
         If it is more than allowed, a quieter moment is waited for, some seconds at most.
         """
-        found = self._quiet_s() / self.quiet_s - 1
+        found = self._drift()
         for _ in range(TRIES):
             if abs(found) <= DRIFT:
                 break
             time.sleep(PAUSE_S)
-            found = min(found, self._quiet_s() / self.quiet_s - 1, key=abs)
+            found = min(found, self._drift(), key=abs)
         return found
 
     def read(self, make: Callable[[], Case], earlier: Reading | None = None) -> Reading | None:
@@ -223,14 +232,14 @@ class Bench:
         timer()
         assert case is not None
         usual = self.usual
-        bytes_s = usual.memory_s / self.reference_bytes if self.reference_bytes else 0.0
-        told = Reading((), usual, case.cold_bytes * bytes_s, not case.wall)
+        memory = case.cold_bytes / self.reference_bytes if self.reference_bytes else 0.0
+        told = Reading((), usual, memory, not case.wall)
         repeats: list[Repeat] = []
         lost_s = 0.0
-        before = self._pace()
+        before = self._beside()
         while not _enough(replace(told, rounds=(tuple(repeats),)), earlier):
             took_s = timer()
-            after = self._pace()
+            after = self._beside()
             if _still(before.total_s, after.total_s, usual.total_s):
                 repeats.append(Repeat(took_s, _between(before, after)))
             else:
@@ -240,16 +249,27 @@ class Bench:
             before = after
         return replace(told, rounds=(*(earlier.rounds if earlier else ()), tuple(repeats)))
 
-    def _pace(self) -> Pace:
-        pace = Pace(self._memory(), self._arithmetic())
+    def _beside(self) -> Pace:
+        """The pace beside a repeat, which counts for the usual one."""
+        pace = self._pace()
         for seen, seconds in zip(self._seen, pace, strict=True):
             insort(seen, seconds)
         return pace
 
-    def _quiet_s(self) -> float:
+    def _pace(self) -> Pace:
+        return Pace(self._memory(), self._arithmetic())
+
+    def _drift(self) -> float:
+        return _quiet_s(self._sample()) / self.quiet_s - 1
+
+    def _sample(self) -> list[Pace]:
         for _ in range(3):
-            self._memory(), self._arithmetic()
-        return sorted(self._pace().total_s for _ in range(SAMPLE))[int(QUIET * SAMPLE)]
+            self._pace()
+        return [self._pace() for _ in range(SAMPLE)]
+
+
+def _quiet_s(sample: list[Pace]) -> float:
+    return sorted(pace.total_s for pace in sample)[int(QUIET * len(sample))]
 
 
 def _between(before: Pace, after: Pace) -> Pace:

@@ -70,9 +70,9 @@ class Campaign:
     drift : float
         Reference in quiet moments at the end against the beginning, minus 1.
     unsteady : int
-        Points left out because the reference beside them would not stand still.
+        Points left out because the references beside them would not stand still.
     rounds : int
-        How often most points were measured, minutes apart.
+        How often most points were measured.
     standard_error : mapping of str to float
         ``median`` and ``p95`` of the relative standard errors of points of several rounds, from
         how far these are apart.
@@ -129,12 +129,13 @@ def measure(
     say : callable
         Told what goes on, a line at a time.
     keep : callable
-        Given what was measured so far, once a minute while the reference stands still.
+        Given what was measured so far, once a minute while the machine is the same.
 
     Raises
     ------
     DriftError
-        If the reference takes more than 10 % longer or shorter at the end than at the beginning.
+        If the references take more than 10 % longer or shorter at the end than at the beginning,
+        in quiet moments.
     """
     began = kept = time.monotonic()
     curves = [_curve(kernel, longest_s) for kernel in kernels]
@@ -143,8 +144,9 @@ def measure(
         ends = began + searching * budget_s, began + budget_s
         for visit in _rounds(curves, bench, wanted, ends, say):
             visit()
-            if time.monotonic() - kept > CHECKPOINT_S and abs(drift := bench.drift()) <= DRIFT:
-                keep(_summary(curves, bench, wanted, drift, time.monotonic() - began, True))
+            if time.monotonic() - kept > CHECKPOINT_S:
+                if abs(drift := bench.drift()) <= DRIFT:
+                    keep(_summary(curves, bench, wanted, drift, time.monotonic() - began, True))
                 kept = time.monotonic()
     except KeyboardInterrupt:
         say("interrupted: what was measured is checked and kept")
@@ -152,7 +154,7 @@ def measure(
     drift = bench.drift()
     if abs(drift) > DRIFT:
         raise DriftError(
-            f"the reference kernel took {drift:+.1%} at the end against the beginning,"
+            f"the reference kernels took {drift:+.1%} at the end against the beginning,"
             f" more than {DRIFT:.0%}: the machine was not the same throughout, nothing is written"
         )
     return _summary(curves, bench, wanted, drift, time.monotonic() - began, interrupted)
@@ -174,8 +176,9 @@ def _rounds(
     for number in range(2, MOST_ROUNDS + 1):
         if time.monotonic() > ends[1]:
             break
-        say(f"round {number}: {sum(len(c.readings) for c in mixed)} points")
-        for curve in mixed:
+        sound = [curve for curve in mixed if not curve.failure]
+        say(f"round {number}: {sum(len(c.readings) for c in sound)} points")
+        for curve in sound:
             if time.monotonic() > ends[1]:
                 break
             yield partial(_again, curve, bench, ends[1])
@@ -216,7 +219,8 @@ def _curve(kernel: Kernel, longest_s: float) -> _Curve:
     inner = [point for point in kernel.points[1:-1] if point > kernel.dense_to]
     drawn: list[int] = []
     if len(kernel.points) >= FEWEST_POINTS:
-        drawn = sorted(random.Random(kernel.label).sample(inner, HELD_OUT))
+        count = min(HELD_OUT, len(inner))
+        drawn = sorted(random.Random(kernel.label).sample(inner, count))
     reach_s = kernel.longest_s or longest_s
     return _Curve(kernel, CurveSearch(kernel.points, reach_s, kernel.dense_to, drawn))
 
@@ -229,7 +233,8 @@ def _visit(curve: _Curve, bench: Bench, goal: float, until_s: float) -> None:
             _measure(curve, makers, point, bench)
         if goal == inf:
             for point in _held_out(curve):
-                _measure(curve, makers, point, bench)
+                if time.monotonic() < until_s:
+                    _measure(curve, makers, point, bench)
     except Exception as error:  # a kernel of a library may fail in any way
         curve.failure = f"{type(error).__name__}: {_first_line(error)}"
 
@@ -242,15 +247,15 @@ def _held_out(curve: _Curve) -> list[int]:
 
 def _again(curve: _Curve, bench: Bench, until_s: float) -> None:
     """Add a round to the points of a curve; one that is not steady now is left as it was."""
-    try:
-        makers: list[Maker] = []
-        for point, earlier in curve.readings.items():
-            if time.monotonic() > until_s:
-                break
+    makers: list[Maker] = []
+    for point, earlier in curve.readings.items():
+        if time.monotonic() > until_s:
+            break
+        try:
             reading = bench.read(_cases(curve.kernel, makers, point), earlier)
-            curve.readings[point] = reading or earlier
-    except Exception as error:  # as above
-        curve.failure = f"{type(error).__name__}: {_first_line(error)}"
+        except Exception:  # what was measured before holds: memory may be short for a moment
+            break
+        curve.readings[point] = reading or earlier
 
 
 def _first_line(error: Exception) -> str:

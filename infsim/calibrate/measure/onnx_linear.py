@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from infsim.calibrate.measure.kernel import Case, Kernel, Maker
 from infsim.calibrate.measure.shapes import SMALL, TOKENS, Matrix, Shapes
 from infsim.calibrate.measure.torch_case import TOLERANCE, TWIN
+from infsim.model.catalog import load_format
 
 Array = NDArray[np.float32]
 GROUP = 128
@@ -42,6 +43,8 @@ def onnx_linears(shapes: Shapes) -> Iterator[Kernel]:
 
 
 def _linear(matrix: Matrix, form: str, library: str, build: Callable[[Array], _Graph]) -> Kernel:
+    cold_bytes = matrix.n * matrix.k * load_format(form).weight_bits / 8
+
     def prepare() -> Maker:
         draws = np.random.default_rng(0)
         weights = draws.standard_normal((matrix.k, matrix.n), dtype=np.float32)
@@ -61,7 +64,11 @@ def _linear(matrix: Matrix, form: str, library: str, build: Callable[[Array], _G
                 return float(np.linalg.norm(run() - exact) / np.linalg.norm(exact))
 
             y = x[:, :TWIN].copy()
-            return Case(run, error, touch=lambda: (twin.run(None, {"x": y}), x.sum()))
+
+            def touch() -> object:
+                return twin.run(None, {"x": y}), x.sum()
+
+            return Case(run, error, touch, cold_bytes=cold_bytes)
 
         return make
 

@@ -171,7 +171,8 @@ def _notes(device: str) -> list[str]:
     }
     return [
         clock[device],
-        "time_s is the median, spread_s 1.4826 times the median absolute deviation",
+        "time_s is the median of the rounds, at the usual pace of the references; spread_s is their"
+        " standard deviation, or that of the repeats where there are fewer than three rounds",
         "weights and KV cache come from memory, activations from the cache",
         "correctness: largest relative error of results against float64 (Frobenius norm)",
     ]

@@ -50,7 +50,7 @@ def _copy(kernel: str, name: str, source: str, target: str) -> Kernel:
             x = x.pin_memory() if pinned and source == "cpu" else x.to(source)
             y = torch.empty(size, dtype=torch.uint8, device=target, **_on_host(pinned, target))
             return case(
-                lambda: y.copy_(x, non_blocking=True), lambda: x.to(target).double(), None, size
+                lambda: y.copy_(x, non_blocking=True), lambda: x.to(target).double(), None, 2 * size
             )
 
         return make

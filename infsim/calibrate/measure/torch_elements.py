@@ -172,7 +172,12 @@ def _embedding(vocabulary: int, hidden: int, device: str) -> Kernel:
 
         def make(tokens: int) -> Case:
             ids = torch.randint(vocabulary, (tokens,), device=device)
-            return case(lambda: table[ids], lambda: table.double()[ids], touch=ids.sum)
+            return case(
+                lambda: table[ids],
+                lambda: table.double()[ids],
+                ids.sum,
+                tokens * hidden * table.element_size(),
+            )
 
         return make
 

@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--format", action="append")
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--hardware", default="epyc-7763-core", help="a calibrated device")
+    parser.add_argument("--hardware", default="epyc-7763-vcpu", help="a folder of calibration")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--requests", type=int, default=60, help="of each run")
     arguments = parser.parse_args()
@@ -75,7 +75,7 @@ def main() -> None:
             "format": form,
             "engine": f"continuous batching in PyTorch {versions(arguments.device)['torch']},"
             f" {arguments.model} with random weights",
-            "kernels": {"device": arguments.hardware, "model": arguments.model},
+            "kernels": {"device": calibrated.meta.hardware, "model": arguments.model},
             "machine": description(arguments.device),
             "reference": round(quiet, 4),
             "elasticity": [round(x, 3) for x in stand.clock.elasticity],
