@@ -23,7 +23,7 @@ def fit(
         Path | None, typer.Option(help="File to write; without it errors are only shown.")
     ] = None,
 ) -> None:
-    """Fit costs to measured kernels, with cross-validated errors."""
+    """Fit costs to measured kernels, with errors at points held out."""
     from infsim.calibrate.fit.device import fit_device
     from infsim.calibrate.fit.write import write_calibration
     from infsim.calibrate.table import KernelTable

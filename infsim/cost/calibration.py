@@ -63,7 +63,7 @@ class Calibration:
     power : PowerTable or None
         Power in iterations; None where it was not measured, and the declared one holds.
     errors : sequence of mapping
-        Cross-validated relative errors: ``what``, ``format``, ``held_out``, ``points``,
+        Relative errors at points held out: ``what``, ``format``, ``held_out``, ``points``,
         ``median``, ``p95``.
     notes : tuple of str
     """

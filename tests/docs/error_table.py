@@ -14,7 +14,7 @@ TABLE = re.compile(r"(?<=\| device \| format \| what \| held out \| median \| p9
 def error_rows() -> str:
     """Return the rows of the table, graphics processors first."""
     lines = ["|---|---|---|---|---|---|"]
-    for device in sorted(calibrated_devices(), key=lambda name: (name.endswith("-core"), name)):
+    for device in sorted(calibrated_devices(), key=lambda name: (name.startswith("epyc"), name)):
         known = device_calibration(device)
         assert known is not None
         lines += [

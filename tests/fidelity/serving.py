@@ -91,7 +91,7 @@ class Recorder:
         self.runs.append(Run(load, seed, time, given, serving.requests, busy_s, serving.steadiness))
         self.stand.say(
             f"{self.form}, load {load}, seed {seed}: {busy_s:.2f} s in {len(serving.steps)} steps,"
-            f" machine {serving.steadiness.slowdown:.2f} times as slow as at first"
+            f" machine {serving.steadiness.slowdown:.2f} times as slow as the unit"
         )
         return serving.rate
 

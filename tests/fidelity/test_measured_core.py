@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from infsim.calibrate.fit.held_out import DRAWN
 from infsim.calibrate.table import KernelTable
 from infsim.cluster.cluster import Cluster
 from infsim.cluster.device import load_device
@@ -30,20 +31,22 @@ def cost(form: str = "bf16", device: str = DEVICE, model: str = MODEL) -> StepCo
 
 
 @pytest.mark.parametrize(
-    ("device", "model", "form", "median", "p95", "mean"),
+    ("folder", "model", "form", "median", "p95", "mean"),
     [
         (DEVICE, MODEL, "bf16", 0.03, 0.09, 0.02),
         ("epyc-7763-core", MODEL, "fp32", 0.03, 0.07, 0.02),
         ("epyc-7763-core", "smollm2-135m", "fp32", 0.03, 0.05, 0.02),
         ("epyc-7763-core", MODEL, "w8a8", 0.03, 0.08, 0.02),
         ("epyc-7763-core", "smollm2-135m", "w8a8", 0.03, 0.08, 0.02),
+        ("epyc-7763-vcpu/smollm2-135m", "smollm2-135m", "fp32", 0.05, 0.09, 0.04),
+        ("epyc-7763-vcpu/smollm2-135m", "smollm2-135m", "w8a8", 0.06, 0.10, 0.04),
     ],
 )
 def test_whole_steps_are_the_sum_of_their_kernels(
-    device: str, model: str, form: str, median: float, p95: float, mean: float
+    folder: str, model: str, form: str, median: float, p95: float, mean: float
 ) -> None:
-    table = KernelTable.read(data_folder("calibration") / device)
-    priced = cost(form, device, model)
+    table = KernelTable.read(data_folder("calibration") / folder)
+    priced = cost(form, table.meta.hardware, model)
     assert priced.calibrated
     errors = []
     for row in table.select(kernel="step", name=model, format=form).rows():
@@ -95,3 +98,28 @@ def test_the_table_says_how_it_was_measured() -> None:
     assert meta.noise < 0.05
     assert "declared" in meta.extra["power"]["source"]
     assert meta.refused == {}
+
+
+@pytest.mark.parametrize("form", ["fp32", "w8a8", "w8a16"])
+def test_drawn_points_of_dense_matrices_are_met_on_a_busy_machine(form: str) -> None:
+    """The targets: 3 % in the median and 10 % at the 95th percentile, on points left out."""
+    known = device_calibration("epyc-7763-vcpu")
+    assert known is not None
+    (error,) = (
+        e
+        for e in known.errors
+        if (e["what"], e["format"], e["held_out"]) == ("linear", form, DRAWN)
+    )
+    assert error["points"] >= 9
+    assert error["median"] < 0.035
+    assert error["p95"] < 0.10
+
+
+def test_a_busy_processor_is_slower_throughout() -> None:
+    """By about as much for each kind of batch, as a thread beside another one would be."""
+    batches = [(0, 0, 0, 1, 64, 1), (0, 0, 0, 16, 4096, 16), (128, 8256, 128, 0, 0, 1)]
+    for form in ("fp32", "w8a8"):
+        quiet, busy = (cost(form, f"epyc-7763-{name}") for name in ("core", "vcpu"))
+        assert busy.calibrated
+        for batch in batches:
+            assert 1.2 < busy.step_s(*batch) / quiet.step_s(*batch) < 1.9

@@ -44,6 +44,8 @@ def check(kernel: Kernel) -> None:
         case = make(point)
         assert case.error is not None
         assert case.error() <= kernel.tolerance, f"{kernel.label} at {point}"
+        reads_weights = kernel.columns["kernel"] in ("linear", "attention", "head", "embedding")
+        assert (case.cold_bytes > 0) == (reads_weights or kernel.columns["kernel"] == "copy_device")
         row = dict(kernel.columns) | {kernel.axis: point, "time_s": 1.0}
         KernelTable.from_rows([row], Meta("h200")).check(kernel.label)
 

@@ -1,4 +1,7 @@
-"""Cross-validated errors of fits: each measured point predicted from the others."""
+"""Cross-validated errors of fits: each measured point predicted from the others.
+
+Where points were drawn for it, `infsim.calibrate.fit.held_out` tells better.
+"""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Steadiness(NamedTuple):
     Attributes
     ----------
     slowdown : float
-        How many times as long the reference took as at the beginning of the clock.
+        How many times as long the reference took as its unit.
     moved : float
         How much longer or shorter it took in the last quarter of the time than in the first.
     longest_s : float
@@ -68,8 +68,7 @@ class SteadyClock:
 
     The CPU time of one and the same step changes by a third within a hundredth of a second on a
     machine whose cores others use, too. Therefore a reference is computed every `EVERY_S` seconds
-    of CPU time, and a time counts relative to the mean of the last `RECENT` of these. On a quiet
-    machine that changes nothing.
+    of CPU time, and a time counts relative to the mean of the last `RECENT` of these.
 
     Parameters
     ----------

@@ -1,17 +1,17 @@
 """Record what an engine of calibrated kernels does: traces with continuous batching.
 
     pip install -e ".[calibrate]"
-    infsim calibrate run --out calibration/epyc-7763-core --model smollm2-135m --format fp32 \
-      --only linear --only attention --only elements --only steps
-    infsim calibrate fit calibration/epyc-7763-core --out calibration/epyc-7763-core/costs.json
-    python -m tests.fidelity.torch_engine.record --format fp32 --out runs
+    infsim calibrate run --out calibration/epyc-7763-vcpu --model smollm2-135m --format fp32 \
+      --only linear --only attention --only elements --only steps --budget 20
+    infsim calibrate fit calibration/epyc-7763-vcpu --out calibration/epyc-7763-vcpu/costs.json
+    python -m tests.fidelity.torch_engine.record --hardware epyc-7763-vcpu --format fp32 --out runs
 
 Nothing is fitted to these runs, nor to any other steps of the engine: they are priced by the sum of
 the kernels that were measured one by one. For each format three traces that all come at once (the
 capacity), then Poisson arrivals at shares of that capacity, three seeds each, everything twice.
-Steps count relative to the reference kernel of the calibration, which is computed between them, and
-as long as they would have taken while it took what it usually did then. If it takes 10 % more or
-less in quiet moments, the machine is another one, and nothing is recorded. On CUDA
+Steps count relative to the reference kernels of the calibration, which are computed between them,
+and as long as they would have taken while these took what they usually did then. If they take 10 %
+more or less in quiet moments, the machine is another one, and nothing is recorded. On CUDA
 the engine launches its kernels one by one, and times are those of the wall clock.
 """
 
@@ -37,6 +37,7 @@ from infsim.calibrate.measure.reference import references
 from infsim.calibrate.measure.torch_case import require_torch
 from infsim.calibrate.measure.torch_model import form_of
 from infsim.calibrate.table import KernelTable
+from infsim.errors import InputError
 from infsim.model.catalog import load_architecture
 from infsim.paths import data_folder
 from tests.fidelity.serving import Recorder, request_table
@@ -93,6 +94,8 @@ def _bench(name: str, form: str, device: str, calibrated: KernelTable) -> tuple[
     model = load_architecture(name)
     engine = TorchEngine(model, form_of(form, device), LIMITS.sequences, LENGTHS.longest, device)
     then = calibrated.meta.extra["reference"]
+    if "quiet_s" not in then:
+        raise InputError("its meta.yaml does not tell what the references take in quiet moments")
     both = [make() for make in references(device, then["bytes"])]
 
     def run() -> Any:
@@ -102,7 +105,7 @@ def _bench(name: str, form: str, device: str, calibrated: KernelTable) -> tuple[
     now = time.perf_counter if device == "cuda" else time.process_time
     quiet = min(SteadyClock(run, now).quiet_s for _ in range(TRIES)) / then["quiet_s"]
     if abs(quiet - 1) > DRIFT:
-        raise UnsteadyError(f"the reference takes {quiet - 1:+.0%} beside the calibration")
+        raise UnsteadyError(f"the references take {quiet - 1:+.0%} beside the calibration")
     clock = SteadyClock(run, now, then["time_s"])
     return StepBench(engine, model.vocabulary, clock, LIMITS, LENGTHS, _say), quiet
 
