@@ -24,11 +24,11 @@ def test_the_table_has_every_run_and_figure(infsim: Command) -> None:
     blocks = ended.out.split("\n\n")
     assert [b.partition("\n")[0] for b in blocks if "capacity bias" in b] == [
         "llama.cpp F16", "llama.cpp Q4_0", "llama.cpp Q8_0",
-        "pipeline fp32", "pipeline fp16", "pipeline int8",
+        "pipeline fp32", "pipeline fp16", "pipeline int8", "torch fp32",
     ]  # fmt: skip
     tables = [block.splitlines() for block in blocks if "MAPE\n" in block]
-    assert [line.split()[3:] for line, *_ in tables] == [list(COLUMNS)] * 6
-    assert [len(table) - 1 for table in tables] == [9, 9, 9, 12, 12, 12]
+    assert [line.split()[3:] for line, *_ in tables] == [list(COLUMNS)] * 7
+    assert [len(table) - 1 for table in tables] == [9, 9, 9, 12, 12, 12, 6]
     for line in (line for table in tables for line in table[1:]):
         assert sum(cell in LATENCIES for cell in line.split()) == 1
         *errors, mape = map(float, line.split()[-6:])
@@ -47,7 +47,7 @@ def test_json_has_all_figures_and_the_runs_that_are_given(infsim: Command, tmp_p
     found = json.loads(ended.out)
     names = [run["name"] for run in found]
     assert names.count("llama.cpp F16") == 2
-    assert len(names) == 7
+    assert len(names) == 8
     for run in found:
         assert len(run["figures"]) >= 18
         for name, row in run["figures"].items():
@@ -58,7 +58,7 @@ def test_json_has_all_figures_and_the_runs_that_are_given(infsim: Command, tmp_p
         if "pipeline" in run["name"]:
             assert abs(run["capacity_bias"]) < (0.04 if "fp16" in run["name"] else 0.02)
     drawn = {path.name for path in (tmp_path / "drawn").iterdir()}
-    assert len(drawn) == 7
+    assert len(drawn) == 8
     assert {"llama-cpp-f16.pdf", "llama-cpp-f16-2.pdf", "pipeline-int8.pdf"} <= drawn
 
 

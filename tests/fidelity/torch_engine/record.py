@@ -75,7 +75,8 @@ def main() -> None:
             "name": f"torch {form}",
             "format": form,
             "engine": f"continuous batching in PyTorch {versions(arguments.device)['torch']},"
-            f" {arguments.model} with random weights",
+            f" {arguments.model} with random weights, priced by the sum of its kernels, none fitted"
+            " to it",
             "kernels": {"device": calibrated.meta.hardware, "model": arguments.model},
             "machine": description(arguments.device),
             "reference": round(quiet, 4),
