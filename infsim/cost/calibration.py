@@ -103,15 +103,14 @@ class Calibration:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, the content of the file."""
+        iteration = self.iteration_s
         return {
             "device": self.device,
             "source": self.source,
             "licence": self.licence,
             "notes": list(self.notes),
             "errors": [dict(error) for error in self.errors],
-            "iteration_us": None
-            if self.iteration_s is None
-            else microseconds([self.iteration_s])[0],
+            "iteration_us": None if iteration is None else microseconds([iteration])[0],
             "operator_us": microseconds([self.operator_s])[0],
             **({"load_bytes_per_s": self.load_bytes_per_s} if self.load_bytes_per_s else {}),
             "power": None if self.power is None else self.power.to_json(),

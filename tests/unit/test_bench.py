@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from infsim.calibrate.measure import bench as bench_module
 from infsim.calibrate.measure.bench import Bench, Pace, Reading, References, Repeat, Timer
 from infsim.calibrate.measure.kernel import Case
-from tests.benches import MadeUpClock, bench
+from tests.benches import MadeUpClock, bench, claimed
 
 
 @pytest.fixture(autouse=True)
@@ -19,12 +20,10 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_module, "PAUSE_S", 0.0)
 
 
-def made_up(slow: list[Pace], memory: float, rounds: int = 1) -> Reading:
+def made_up(slow: list[Pace], memory: float) -> Reading:
     """A point of which a share of the time at the usual pace waits for memory."""
     repeats = [Repeat(p.memory_s**memory * p.arithmetic_s ** (1 - memory), p) for p in slow]
-    size = len(repeats) // rounds
-    each = tuple(tuple(repeats[i * size : (i + 1) * size]) for i in range(rounds))
-    return Reading(each, Pace(1.0, 1.0), memory)
+    return Reading((tuple(repeats),), Pace(1.0, 1.0), memory)
 
 
 @pytest.mark.parametrize("memory", [0.0, 0.4, 1.0])
@@ -33,10 +32,10 @@ def test_what_reads_weights_slows_down_with_memory_and_the_rest_with_arithmetic(
 ) -> None:
     rng = np.random.default_rng(0)
     slow = [Pace(*rng.uniform(0.8, 1.3, 2)) for _ in range(200)]
-    assert made_up(slow, memory).time_s == pytest.approx(1.0, rel=0.02)
-    if memory != 0.4:
-        other = Reading(made_up(slow, memory).rounds, Pace(1.0, 1.0), 1 - memory)
-        assert other.spread_s > 5 * made_up(slow, memory).spread_s
+    point = made_up(slow, memory)
+    assert point.time_s == pytest.approx(1.0, rel=0.02)
+    wrong = replace(point, memory=0.0 if memory > 0.5 else 1.0)
+    assert wrong.spread_s > 5 * point.spread_s
 
 
 def test_each_round_counts_as_one() -> None:
@@ -59,16 +58,16 @@ def test_a_share_of_the_time_is_read_from_memory() -> None:
             case = make()
             if case.touch is not None:
                 return lambda: 1e-3 * (slow if case.cold_bytes else 1.0)
-            return lambda: float(case.run())  # type: ignore[arg-type]
+            return claimed(case)
 
     stand = Bench(
         Clock(),
         References(lambda: Case(int, touch=int, cold_bytes=1000), lambda: Case(int, touch=int)),
     )
     assert stand.reference_bytes == 1000
+    slow = 1.2
     for cold_bytes, share in ((0.0, 0.0), (500.0, 0.25), (1e6, 1.0)):
-        slow = 1.2
-        reading = stand.read(lambda: Case(lambda: 2e-3, cold_bytes=cold_bytes))  # noqa: B023
+        reading = stand.read(partial(Case, lambda: 2e-3, cold_bytes=cold_bytes))
         assert reading is not None
         at_first = replace(reading, usual=Pace(1e-3, 1e-3))
         assert at_first.time_s == pytest.approx(2e-3 / 1.2**share, rel=0.01)

@@ -114,13 +114,15 @@ def test_repeats_beside_an_unsteady_reference_do_not_count() -> None:
     assert all(row["spread_s"] == 0 for row in found.rows)
 
 
-def test_a_point_beside_which_the_reference_never_stands_still_is_left_out() -> None:
+def test_a_point_beside_which_the_reference_never_stands_still_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     stand = bench()
     restless = cycle([1e-3, 1.2e-3])
-    stand._pace = lambda: Pace(next(restless), 0.0)  # type: ignore[method-assign]
+    monkeypatch.setattr(stand, "_pace", lambda: Pace(next(restless), 0.0))
     assert stand.read(lambda: Case(lambda: 1e-3)) is None
     other = Pace(1.7e-3, 1.7e-3)  # still, but of another machine
-    stand._pace = lambda: other  # type: ignore[method-assign]
+    monkeypatch.setattr(stand, "_pace", lambda: other)
     assert stand.read(lambda: Case(lambda: 1e-3)) is None
     with pytest.raises(DriftError):
         campaign(kernel(straight), stand=stand)
@@ -179,7 +181,9 @@ def test_a_search_that_needs_its_budget_is_not_repeated(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("reason", ["restless", "broken"])
-def test_what_cannot_be_measured_in_another_round_stays_as_it_was(reason: str) -> None:
+def test_what_cannot_be_measured_in_another_round_stays_as_it_was(
+    reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither is a kernel unavailable that was measured before."""
     said: list[str] = []
     stand = bench()
@@ -193,20 +197,11 @@ def test_what_cannot_be_measured_in_another_round_stays_as_it_was(reason: str) -
         return straight(x)
 
     named = [kernel(time, columns={"kernel": "norm", "n": n}) for n in (32, 64)]
-    found = measure_calmly(named, stand, said)
+    monkeypatch.setattr(stand, "drift", lambda: 0.0)  # the machine is itself again at the end
+    found = measure(named, stand, budget_s=5.0, say=said.append)
     assert found.rounds == 1
     assert found.unavailable == {}
     assert [row["time_s"] for row in found.rows] == 2 * [straight(x) for x in (1, 4, 16)]
-
-
-def measure_calmly(named: list[Kernel], stand: Bench, said: list[str]) -> Campaign:
-    """Measure, with a machine that is itself again at the end."""
-
-    def calm() -> float:
-        return 0.0
-
-    stand.drift = calm  # type: ignore[method-assign]
-    return measure(named, stand, budget_s=5.0, say=said.append)
 
 
 def test_some_points_are_drawn_and_kept_from_the_search() -> None:

@@ -30,6 +30,7 @@ HELD_OUT = 3
 FEWEST_POINTS = 12
 """Of grids with as many; smaller ones are needed by the search."""
 MOST_ROUNDS = 12
+"""More make the median little better: their errors fall with the root."""
 COARSE = (inf, 0.4, 0.2, 0.1)
 """Errors with which all curves are to be content before any is refined further: ends come first."""
 CHECKPOINT_S = 60.0
@@ -68,7 +69,7 @@ class Campaign:
     usual : Pace
         What the references usually took: times are those of the machine at this pace.
     drift : float
-        Reference in quiet moments at the end against the beginning, minus 1.
+        References in quiet moments at the end against the beginning, minus 1.
     unsteady : int
         Points left out because the references beside them would not stand still.
     rounds : int
